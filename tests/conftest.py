@@ -1,0 +1,28 @@
+"""What every test shares: one seeded generator, one thread, no pictures on a screen."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A generator with the one fixed seed of the suite."""
+    return torch.Generator().manual_seed(20210109)
+
+
+@pytest.fixture(autouse=True)
+def _global_generator_is_left_alone(request: pytest.FixtureRequest):
+    """Randomness is an argument: no code of ours may draw from torch's global generator.
+
+    A test that must call a third party which does is marked ``@pytest.mark.global_generator``.
+    """
+    before = torch.get_rng_state()
+    yield
+    if request.node.get_closest_marker("global_generator") is None:
+        assert torch.equal(before, torch.get_rng_state()), "drew from torch's global generator"

@@ -1,0 +1,160 @@
+"""The nouns of Basin, one word each: what every other folder takes and returns.
+
+p(x) = exp(-E(x)) / Z        energies in nats; low energy = likely
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+__all__ = ["Density", "Energy", "Kernel", "Loss", "NoisyEnergy", "Objective", "Path", "Schedule"]
+
+
+@runtime_checkable
+class Energy(Protocol):
+    """Any callable ``energy(x: [batch, *event]) -> [batch]`` in nats; ours are ``nn.Module``."""
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
+@runtime_checkable
+class NoisyEnergy(Protocol):
+    """An energy with a noise level: ``energy(x, sigma) -> [batch]``.
+
+    ``energy.at(sigma)`` fixes the level and is an :class:`Energy`, so that samplers never learn
+    about conditions. ``sigma`` is a number or a tensor ``[batch]``.
+    """
+
+    def __call__(self, x: Tensor, sigma: Tensor | float, /) -> Tensor: ...
+
+    def at(self, sigma: float) -> Energy: ...
+
+
+Schedule = Callable[[float], float]
+"""A pure function ``schedule(t in [0, 1]) -> value``."""
+
+
+class Path(ABC):
+    """``path(t in [0, 1]) -> Energy``, from the base (0) to the target (1).
+
+    One walk for annealing, AIS and SMC. ``isinstance(thing, Path)`` is how the sampling loop tells
+    a path from an energy (both are callables of one argument), so a path of yours subclasses this.
+    """
+
+    @abstractmethod
+    def __call__(self, t: float, /) -> Energy:
+        """The energy at ``t``; ``t`` outside [0, 1] is an error."""
+
+
+class Density(ABC):
+    """A data source whose truth is known: exact draws and an exact log density.
+
+    Given as ``x`` to :func:`basin.fit` it means fresh draws at every step.
+
+    Attributes:
+        event_shape: shape of one draw.
+        is_smooth: whether ``score`` exists everywhere (always true after ``blurred``).
+        bounds: ``[*event, 2]`` box (lower, upper) outside which the mass is below 1e-9.
+        mode_weights: ``[modes]`` probabilities of the parts that ``mode_of`` tells apart.
+    """
+
+    event_shape: tuple[int, ...]
+    is_smooth: bool
+    bounds: Tensor
+    mode_weights: Tensor
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw ``n`` independent points, ``[n, *event]``."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Natural logarithm of the density, ``[batch]``; ``-inf`` outside the support."""
+
+    @abstractmethod
+    def blurred(self, sigma: float) -> Density:
+        """The density of X + sigma Z with Z standard normal."""
+
+    @abstractmethod
+    def mode_of(self, x: Tensor) -> Tensor:
+        """Index of the mode that each row belongs to, ``[batch]`` of int64."""
+
+    def score(self, x: Tensor) -> Tensor:
+        """Gradient of ``log_prob`` with respect to ``x``, same shape as ``x``."""
+        if not self.is_smooth:
+            raise ValueError(
+                f"{self!r} has no score everywhere: its density jumps; "
+                "take .blurred(sigma).score(x) with sigma > 0"
+            )
+        with torch.inference_mode(False), torch.enable_grad():
+            x = x.detach().clone().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(self.log_prob(x).sum(), x)
+        return gradient
+
+
+class Loss(NamedTuple):
+    """What an objective returns: the scalar to minimise, named detached parts, the next state."""
+
+    value: Tensor
+    terms: Mapping[str, Tensor]
+    state: Any
+
+
+class Objective(ABC):
+    """A training criterion. Frozen dataclasses; state is explicit and is all the next step needs.
+
+    Three facts about the criterion, read by :func:`basin.fit`:
+
+    * ``uses_score``: it differentiates scores, so an energy with a zero Hessian is refused;
+    * ``needs_noise_level``: it calls ``energy(x, sigma)`` and not ``energy(x)``;
+    * ``normalises``: what it trains has one constant for all noise levels, so that tying the
+      largest one to a known Gaussian gives log Z at each.
+
+    A state is None or a ``NamedTuple`` of tensors and numbers; the checkpoint saves it.
+    """
+
+    uses_score: ClassVar[bool]
+    needs_noise_level: ClassVar[bool]
+    normalises: ClassVar[bool]
+
+    @abstractmethod
+    def init(self, x: Tensor, generator: torch.Generator) -> Any:
+        """State before the first step, from a sample ``x`` of the training data."""
+
+    @abstractmethod
+    def __call__(self, energy: Any, x: Tensor, state: Any, generator: torch.Generator) -> Loss:
+        """Loss of one batch ``x`` ``[batch, *event]``.
+
+        ``terms["trivial"]``, where the criterion has one, is what the trivial predictor (score
+        zero) loses on the same noise; a loss is shown relative to it.
+        """
+
+    @abstractmethod
+    def noise_level(self, state: Any) -> float | None:
+        """The sigma of the blurred density that is learned, None for p itself or for a ladder."""
+
+    @abstractmethod
+    def explain(self, state: Any) -> str:
+        """What ``init`` settled from the data, for a reader; empty when it settled nothing."""
+
+
+class Kernel(ABC):
+    """One step of a Markov chain, for many chains at once. Frozen dataclasses, no loops over steps.
+
+    A state is a ``NamedTuple`` with a field ``position`` ``[chains, *event]``; an info is a
+    ``NamedTuple`` of ``[chains]`` tensors, among them, where they make sense, ``is_accepted``,
+    ``acceptance_probability`` and ``is_divergent``.
+    """
+
+    @abstractmethod
+    def init(self, energy: Energy, x: Tensor, generator: torch.Generator) -> Any:
+        """State at ``x`` ``[chains, *event]``."""
+
+    @abstractmethod
+    def step(self, energy: Energy, state: Any, generator: torch.Generator) -> tuple[Any, Any]:
+        """One transition: ``(state, info)``."""

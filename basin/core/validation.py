@@ -1,0 +1,98 @@
+"""One wording for errors: the name, the rule, the value and what to do.
+
+Validate once, at construction or on entry; never repair in silence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "all_finite",
+    "batch_of_energies",
+    "in_unit_interval",
+    "non_negative",
+    "positive",
+    "positive_integer",
+    "same_event_shape",
+]
+
+
+def positive(**values: float) -> None:
+    """Raise ``ValueError`` unless each value is a finite number above zero.
+
+    >>> positive(step_size=-0.1)
+    Traceback (most recent call last):
+    ValueError: step_size must be positive, got -0.1
+    """
+    for name, value in values.items():
+        if not (_is_number(value) and math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be positive, got {value!r}")
+
+
+def non_negative(**values: float) -> None:
+    """Raise ``ValueError`` unless each value is a finite number at or above zero."""
+    for name, value in values.items():
+        if not (_is_number(value) and math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be zero or positive, got {value!r}")
+
+
+def positive_integer(**values: int) -> None:
+    """Raise ``ValueError`` unless each value is a whole number of at least one."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+
+
+def in_unit_interval(**values: float) -> None:
+    """Raise ``ValueError`` unless each value lies in [0, 1]."""
+    for name, value in values.items():
+        if not (_is_number(value) and 0 <= value <= 1):
+            raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
+
+
+def same_event_shape(name: str, x: Tensor, event_shape: Sequence[int]) -> None:
+    """Raise ``ValueError`` unless ``x`` is ``[batch, *event_shape]``."""
+    if tuple(x.shape[1:]) != tuple(event_shape) or x.ndim == 0:
+        raise ValueError(
+            f"{name} must have shape (batch, {', '.join(map(str, event_shape))}), "
+            f"got {tuple(x.shape)}"
+        )
+
+
+def all_finite(name: str, x: Tensor) -> None:
+    """Raise ``ValueError`` naming the first bad rows when ``x`` holds NaN or infinity."""
+    bad = ~torch.isfinite(x).flatten(1).all(dim=1) if x.ndim > 1 else ~torch.isfinite(x)
+    if bool(bad.any()):
+        rows = torch.nonzero(bad).flatten()
+        first = ", ".join(str(int(row)) for row in rows[:5])
+        raise ValueError(
+            f"{name} must be finite, got NaN or infinity in {len(rows)} of {len(x)} rows "
+            f"(first: {first}); drop or fill them first"
+        )
+
+
+def batch_of_energies(energy: object, x: Tensor, values: object) -> Tensor:
+    """Return ``values`` if it is one energy a row of ``x``, else say how to mend the energy.
+
+    A ``(batch, 1)`` result would broadcast to a matrix in every loss, so it is refused.
+    """
+    name = type(energy).__name__
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name} must return a Tensor of shape (batch,), got {type(values)}")
+    if values.shape != x.shape[:1]:
+        mend = "; end it with .squeeze(-1)" if values.shape == (len(x), 1) else ""
+        mend = "; give one energy a row, not their sum or mean" if values.ndim == 0 else mend
+        raise ValueError(
+            f"{name} must return one energy a row, shape ({len(x)},), "
+            f"got {tuple(values.shape)}{mend}"
+        )
+    return values
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,105 @@
+"""A convolutional energy for images.
+
+    E(x) = w' h_L + c/2 ||x||^2,      h_l = f(convolution of stride 2 of h_(l-1)),  h_0 = x
+
+Each layer halves the grid (rounding up), so the last is small enough for one linear layer without
+a bias. Strides, not pooling: max-pooling has kinks. Cost: the first layers carry most of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from basin.core.validation import non_negative
+from basin.energies.networks.activations import activation_named
+from basin.energies.networks.layers import (
+    as_event_shape,
+    confining_energy,
+    convolution_layer,
+    flatten_event,
+    linear_layer,
+    sample_confinement,
+)
+
+__all__ = ["Conv"]
+
+_KERNEL_SIZE = 3
+_STRIDE = 2
+
+
+class Conv(nn.Module):
+    """A convolutional network ``[batch, *event] -> [batch]``, energies in nats.
+
+    Args:
+        event_shape: ``(channels, height, width)``, or ``(height, width)`` for one channel.
+        channels: of the layers, each of which halves the grid.
+        activation: ``silu``, ``softplus``, ``gelu``, ``tanh`` or ``relu`` (the last has a zero
+            Hessian, and objectives made of scores refuse it).
+        confinement: c >= 0 of the added c/2 ||x||^2.
+        seed: of the initial weights, which follow PyTorch's usual laws.
+
+    Raises:
+        ValueError: a parameter out of its range, or images of another shape.
+
+    Example:
+        >>> import torch
+        >>> Conv((1, 8, 8), channels=(4, 8))(torch.zeros(3, 1, 8, 8)).shape
+        torch.Size([3])
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int] = (1, 28, 28),
+        channels: Sequence[int] = (32, 64, 128),
+        activation: str = "silu",
+        confinement: float = 0.0,
+        *,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.event_shape = as_event_shape("event_shape", event_shape)
+        if len(self.event_shape) not in (2, 3):
+            raise ValueError(
+                "event_shape must be (channels, height, width) or (height, width), "
+                f"got {self.event_shape}"
+            )
+        self.channels = as_event_shape("channels", channels)
+        non_negative(confinement=confinement)
+        self.activation = activation
+        self.confinement = confinement
+        self.seed = seed
+        self._activation = activation_named(activation)
+        self._image_shape = (1, *self.event_shape)[-3:]
+        generator = torch.Generator().manual_seed(seed)
+        sizes = (self._image_shape[0], *self.channels)
+        self.layers = nn.ModuleList(
+            convolution_layer(before, after, _KERNEL_SIZE, _STRIDE, generator)
+            for before, after in pairwise(sizes)
+        )
+        reduction = _STRIDE ** len(self.channels)
+        height, width = (math.ceil(side / reduction) for side in self._image_shape[1:])
+        self.output = linear_layer(self.channels[-1] * height * width, 1, generator, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """E(x), ``[batch]``."""
+        flat = flatten_event(self, x, self.event_shape)
+        h = flat.reshape(len(x), *self._image_shape)
+        for layer in self.layers:
+            h = self._activation.value(layer(h))
+        energy = self.output(h.flatten(1)).squeeze(-1)
+        return energy + confining_energy(flat, self.confinement) if self.confinement else energy
+
+    def sample_base(self, n: int, generator: torch.Generator) -> Tensor:
+        """``n`` draws of N(0, I/confinement), to start chains from."""
+        return sample_confinement(
+            self, n, generator, confinement=self.confinement, event_shape=self.event_shape
+        )
+
+    def extra_repr(self) -> str:
+        """Shown by ``print``."""
+        return f"activation={self.activation!r}, confinement={self.confinement}"

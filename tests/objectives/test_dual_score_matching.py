@@ -1,0 +1,169 @@
+"""Dual score matching: both derivatives, one constant, the top level.
+
+Closed form: data N(m, s^2) in each of d coordinates give
+    -log p_sigma(y) = |y - m|^2 / 2(s^2 + sigma^2) + d/2 log 2 pi (s^2 + sigma^2),
+and the loss of an energy a * (that) is, at every sigma, a known polynomial in a with its minimum
+at a = 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from basin.core.gradients import dual_score
+from basin.objectives.dual_score_matching import DualScoreMatching, dual_score_matching
+
+DIMENSION, MEAN, VARIANCE = 3, 1.5, 0.8
+
+
+class ScaledGaussian(nn.Module):
+    """a (-log p_sigma) + c log sigma for N(MEAN, VARIANCE I): exact at a = 1, c = 0."""
+
+    def __init__(self, scale=1.0, drift=0.0):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale).double())
+        self.drift = nn.Parameter(torch.tensor(drift).double())
+
+    def forward(self, x, sigma):
+        variance = VARIANCE + sigma**2
+        quadratic = (x - MEAN).square().sum(1) / (2 * variance)
+        gaussian = quadratic + DIMENSION / 2 * torch.log(2 * math.pi * variance)
+        return self.scale * gaussian + self.drift * torch.log(sigma)
+
+
+def rows(n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(n, DIMENSION, generator=generator, dtype=torch.float64)
+    return MEAN + VARIANCE**0.5 * z
+
+
+def closed_form(scale, sigma, drift=0.0):
+    """Mean of the plain loss at one level.
+
+    With r = sigma^2/(VARIANCE + sigma^2) and q = |y - m|^2/(VARIANCE + sigma^2) ~ chi^2_d,
+    -dE/d log sigma is a r (q - d) - c, its target |z|^2 - d, and Cov(q, |z|^2) = 2 d r:
+    space  a^2 r - 2 a r + 1        noise  (a^2 r^2 - 2 a r^2 + 1) + c^2 / 2d
+    """
+    ratio = sigma**2 / (VARIANCE + sigma**2)
+    space = scale**2 * ratio - 2 * scale * ratio + 1
+    noise = (scale**2 - 2 * scale) * ratio**2 + 1 + drift**2 / (2 * DIMENSION)
+    return space + noise
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("sigma", [0.2, 1.0, 5.0])
+@pytest.mark.parametrize(("scale", "drift"), [(1.0, 0.0), (0.5, 0.0), (1.3, 0.7), (0.0, 0.0)])
+def test_value_is_the_closed_form(sigma, scale, drift):
+    x = rows(100_000)
+    loss = dual_score_matching(
+        ScaledGaussian(scale, drift),
+        x,
+        sigma=torch.full((len(x),), sigma).double(),
+        generator=torch.Generator().manual_seed(1),
+    ).detach()
+    error = loss.std() / len(loss) ** 0.5
+    assert (loss.mean() - closed_form(scale, sigma, drift)).abs() < 3.9 * error
+
+
+def no_dimension(energy, x, *, sigma, generator):
+    """Mutant: the noise target |z|^2 without - d."""
+    z = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    in_space, in_noise = dual_score(energy, x + sigma[:, None] * z, sigma, create_graph=True)
+    space = sigma**2 * (in_space + z / sigma[:, None]).square().mean(1)
+    return space + (in_noise - z.square().sum(1)).square() / (2 * x.shape[1])
+
+
+def wrong_noise_sign(energy, x, *, sigma, generator):
+    """Mutant: + dE/d log sigma."""
+    z = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    in_space, in_noise = dual_score(energy, x + sigma[:, None] * z, sigma, create_graph=True)
+    space = sigma**2 * (in_space + z / sigma[:, None]).square().mean(1)
+    return space + (in_noise + z.square().sum(1) - x.shape[1]).square() / (2 * x.shape[1])
+
+
+def space_only(energy, x, *, sigma, generator):
+    """Mutant: a ladder of plain denoising score matching."""
+    z = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    in_space, _ = dual_score(energy, x + sigma[:, None] * z, sigma, create_graph=True)
+    return sigma**2 * (in_space + z / sigma[:, None]).square().mean(1)
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("mutant", [no_dimension, wrong_noise_sign, space_only])
+def test_mutants_miss_the_closed_form(mutant):
+    x = rows(100_000)
+    sigma = torch.full((len(x),), 1.0).double()
+    generator = torch.Generator().manual_seed(1)
+    loss = mutant(ScaledGaussian(1.3, 0.7), x, sigma=sigma, generator=generator).detach()
+    error = loss.std() / len(loss) ** 0.5
+    assert (loss.mean() - closed_form(1.3, 1.0, 0.7)).abs() > 3.9 * error
+
+
+def mean_gradient(objective, num_batches=150):
+    generator = torch.Generator().manual_seed(3)
+    energy = ScaledGaussian(0.7, 0.4)
+    state = objective.init(rows(500), generator)
+    values = []
+    for index in range(num_batches):
+        loss = objective(energy, rows(64, seed=index), state, generator)
+        gradient = torch.autograd.grad(loss.value, [energy.scale, energy.drift])
+        values.append(torch.stack(gradient))
+    values = torch.stack(values)
+    return values.mean(0), values.std(0) / num_batches**0.5
+
+
+@pytest.mark.statistical
+def test_the_objective_has_the_gradient_of_the_plain_loss():
+    """Four noises a row, stratified levels and posterior means leave the mean as it is."""
+    objective = DualScoreMatching(sigma_min=0.2, sigma_max=4.0, num_noised=32)
+    mean, error = mean_gradient(objective)
+    levels = torch.exp(torch.linspace(math.log(0.2), math.log(4.0), 20_001)).double()
+    scale = torch.tensor(0.7).double().requires_grad_(True)
+    drift = torch.tensor(0.4).double().requires_grad_(True)
+    exact = torch.autograd.grad(closed_form(scale, levels, drift).mean(), [scale, drift])
+    assert ((mean - torch.stack(exact)).abs() < 3.9 * error).all(), (mean, exact, error)
+
+
+@pytest.mark.statistical
+def test_a_constant_of_the_noise_level_is_seen_and_a_constant_is_not():
+    """One constant for all levels: c log sigma raises the loss by c^2/2d, a number does not."""
+    x, sigma = rows(100_000), torch.full((100_000,), 0.5).double()
+    exact, drift = ScaledGaussian(), 0.5
+
+    def loss(energy):
+        generator = torch.Generator().manual_seed(1)
+        return dual_score_matching(energy, x, sigma=sigma, generator=generator).detach()
+
+    assert torch.allclose(loss(lambda y, s: exact(y, s) + 17.0), loss(exact), atol=1e-9)
+    raised = loss(ScaledGaussian(drift=drift)) - loss(exact)
+    error = raised.std() / len(raised) ** 0.5
+    assert (raised.mean() - drift**2 / (2 * DIMENSION)).abs() < 3.9 * error
+
+
+def test_trivial_predictor_has_relative_loss_one():
+    class Flat(nn.Module):
+        def forward(self, x, sigma):
+            return 0 * x.sum(1) + 0 * sigma
+
+    objective = DualScoreMatching()
+    generator = torch.Generator().manual_seed(0)
+    state = objective.init(rows(100), generator)
+    loss = objective(Flat(), rows(128), state, generator)
+    assert float(loss.value.detach()) == pytest.approx(float(loss.terms["trivial"]))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"sigma_min": 0.0}, {"sigma_max": -1.0}, {"num_noised": 0}, {"sigma_min": float("nan")}]
+)
+def test_bad_settings_are_named(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        DualScoreMatching(**bad)
+
+
+def test_a_ladder_upside_down_is_refused():
+    with pytest.raises(ValueError, match="sigma_min must lie below sigma_max"):
+        DualScoreMatching(sigma_min=5.0, sigma_max=1.0).init(rows(50), torch.Generator())

@@ -1,0 +1,116 @@
+"""One checkpoint is one safetensors file: tensors, and a JSON record in its metadata.
+
+It is written beside its place, flushed to the disk and renamed, so a crash at any moment leaves
+either the old file or the new one. A checksum over names, shapes and bytes is kept in the
+metadata and verified on reading. The last two are kept. Nothing is unpickled, ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from basin.training.errors import RunFolderError
+
+__all__ = ["checkpoints", "latest_checkpoint", "read_tensors", "write_checkpoint", "write_tensors"]
+
+_KEPT = 2
+
+
+def write_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], record: Mapping[str, Any]
+) -> Path:
+    """Write the state after ``step`` steps and drop all but the last two checkpoints."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:09d}.safetensors"
+    write_tensors(path, tensors, record)
+    for old in checkpoints(folder)[:-_KEPT]:
+        old.unlink()
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a folder, oldest first."""
+    return sorted(folder.glob("step-*.safetensors"))
+
+
+def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+    """The newest checkpoint: path, tensors and record; errors say which older one is whole."""
+    found = checkpoints(folder)
+    if not found:
+        raise RunFolderError(f"{folder} must hold a checkpoint, got none; train the run anew")
+    try:
+        return (found[-1], *read_tensors(found[-1]))
+    except RunFolderError as error:
+        older = f"; delete it to go on from {found[-2].name}" if len(found) > 1 else ""
+        raise RunFolderError(f"{error}{older}") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Write aside, flush, rename; on any failure the old file stays and the new one is removed."""
+    from safetensors.torch import save_file
+
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    metadata = {"record": json.dumps(record), "sha256": _checksum(plain, record)}
+    aside = path.with_suffix(f".writing-{os.getpid()}")
+    try:
+        save_file(plain, aside, metadata=metadata)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except Exception as error:
+        aside.unlink(missing_ok=True)
+        if _is_full_disk(error):
+            raise OSError(
+                errno.ENOSPC,
+                f"{path} could not be written: the disk is full; free some space and "
+                "go on with `basin resume` (what was there before is untouched)",
+            ) from error
+        raise
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and record of a file; a :class:`RunFolderError` unless its checksum is right."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise RunFolderError(f"{path} must exist, got nothing there; is this a Basin run folder?")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{path} must be a whole safetensors file, got one that cannot be read ({error})"
+        ) from error
+    try:
+        record = json.loads(metadata["record"])
+        expected = metadata["sha256"]
+    except (KeyError, json.JSONDecodeError) as error:
+        raise RunFolderError(f"{path} must be written by Basin, got a foreign file") from error
+    if _checksum(tensors, record) != expected:
+        raise RunFolderError(f"{path} must match its checksum, got changed or damaged bytes")
+    return tensors, record
+
+
+def _checksum(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(record).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _is_full_disk(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "No space left" in str(error)

@@ -1,0 +1,65 @@
+"""What a run trains on: rows to draw from, held-out rows, and a description for the config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from basin.core.describe import describe
+from basin.core.types import Density
+from basin.core.validation import all_finite, same_event_shape
+from basin.datasets.load import Dataset
+from basin.datasets.rows import FreshDraws, Rows, as_rows
+
+__all__ = ["TrainingData"]
+
+# Fresh draws of a Density that serve as held-out rows.
+_NUM_VALIDATION_DRAWS = 4096
+_VALIDATION_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Rows, held-out rows in the same units, and what ``config.json`` says about them."""
+
+    rows: Rows
+    validation: Tensor | None
+    density: Density | None
+    description: dict[str, Any]
+
+    @classmethod
+    def of(cls, x: Any, validation: Tensor | None) -> TrainingData:
+        """From what :func:`basin.fit` takes: tensor, array, Density, Rows or loaded data set."""
+        if isinstance(x, Dataset):
+            rows, density = x.train, x.density
+            validation = x.validation if validation is None else validation
+            name, kind, columns, source = x.name, x.kind, x.columns, x.to_config()
+        else:
+            rows, density = as_rows(x), x if isinstance(x, Density) else None
+            name, columns, source = type(x).__name__, None, None
+            kind = "table" if density is None else "density"
+        if isinstance(rows, FreshDraws) and validation is None:
+            generator = torch.Generator().manual_seed(_VALIDATION_SEED)
+            validation = rows.draw(_NUM_VALIDATION_DRAWS, generator)
+        if validation is not None:
+            same_event_shape("validation", validation, rows.event_shape)
+            all_finite("validation", validation)
+        description = {
+            "name": name,
+            "kind": kind,
+            "source": source,
+            "density": None if density is None else describe(density),
+            "event_shape": list(rows.event_shape),
+            "columns": None if columns is None else list(columns),
+            "num_rows": rows.num_rows,
+            "num_validation_rows": None if validation is None else len(validation),
+        }
+        return cls(rows, validation, density, description)
+
+    @property
+    def is_finite_table(self) -> bool:
+        """Whether the rows can be learned by heart."""
+        return self.rows.num_rows is not None

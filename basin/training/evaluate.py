@@ -1,0 +1,394 @@
+"""Measure a trained run: every check that applies to it, as ``evaluation.json`` holds them.
+
+    truth known      Fisher divergence, log density against the truth; in two dimensions also KL,
+                     total variation and mode weights by quadrature; mode weights of samples
+    always           held-out loss relative to trivial, energies of held-out rows against samples
+                     and noise, MMD with p-value and floor
+    log Z known      its error by quadrature (1-3 dimensions), held-out log-likelihood
+    finite table     distance of samples to training rows against held-out rows
+
+All are about p_sigma at the run's own level: held-out rows get that noise wherever they are
+compared with samples. Distances (MMD, nearest rows) are taken in standardised coordinates, so that
+no column counts more for its unit.
+
+A check that cannot be made is named in ``not_done`` with the reason, and the others go on.
+Cost: a few seconds on one core, and the samples when the folder has none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from basin.core.types import Density
+from basin.datasets.load import Dataset
+from basin.datasets.rows import FreshDraws, Rows
+from basin.energies.composed.standardised import Standardised
+from basin.evaluation.energy_gap import energy_gap
+from basin.evaluation.estimate import About, Estimate
+from basin.evaluation.fisher_divergence import fisher_divergence
+from basin.evaluation.grid import grid_of
+from basin.evaluation.held_out_log_likelihood import held_out_log_likelihood
+from basin.evaluation.kl_to_truth import kl_to_truth
+from basin.evaluation.log_z_error import log_z_error
+from basin.evaluation.memorisation import memorisation
+from basin.evaluation.mmd import mmd
+from basin.evaluation.mode_weights import mode_weights, mode_weights_of_energy
+from basin.evaluation.relative_loss import relative_loss
+from basin.evaluation.total_variation import total_variation
+from basin.training.run import Run
+
+__all__ = ["evaluate"]
+
+_NUM_SAMPLES = 2000
+_NUM_HELD_OUT = 2000  # drawn from a density, or taken at most from a table, for tests on pairs
+_NUM_DRAWS = 20_000  # from a density, for means
+_NUM_TRAINING_ROWS = 100_000  # at most, for nearest rows and for the Gaussian beside the model
+_NUM_TRAINING_NUMBERS = 20_000_000  # at most, rows times coordinates
+_NUM_LEVELS = 5  # of the ladder, for the loss by level
+
+
+def evaluate(
+    run: Run, dataset: Dataset | Density, *, samples: Tensor | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """What ``evaluation.json`` holds: name of the check -> value, error, floor, what it is about.
+
+    Args:
+        run: a finished run.
+        dataset: the data it was trained on (``basin.datasets.load`` gives the same split), or the
+            density.
+        samples: draws of the model in the user's units, ``[n, *event]``; by default those of
+            ``samples.npz`` in the run's folder when they are of the run's noise level, else 2,000
+            fresh ones.
+        seed: of draws, noise and permutations.
+
+    Example:
+        >>> import basin
+        >>> truth = basin.datasets.StandardGaussian(2)
+        >>> run = basin.fit(basin.energies.NoiseConditional(2, hidden=(16,)), truth,
+        ...                 num_steps=20, batch_size=64, progress=False)
+        >>> results = evaluate(run, truth, samples=run.sample(100, num_steps=20))
+        >>> sorted(results["kl_to_truth"])[:3], results["kl_to_truth"]["floor"]
+        (['about', 'details', 'floor'], 0.0)
+    """
+    subject = _Subject.of(run, dataset, seed)
+    checks = _Checks()
+    if subject.truth is not None:
+        _against_truth(checks, subject, subject.truth)
+    elif run.log_z is not None and math.prod(subject.event_shape) <= 3:
+        # The same log Z as in the user's units, at a scale where the mass is easily found.
+        checks.make(
+            "log_z_error",
+            lambda: log_z_error(_InEvent(subject), run.log_z or 0.0, about=subject.about),
+        )
+    if subject.held_out is not None:
+        _on_held_out_rows(checks, subject, subject.held_out)
+    samples = _samples_of(run, seed) if samples is None else samples.cpu()
+    if subject.truth is not None and len(subject.truth.mode_weights) > 1:
+        truth = subject.truth
+        checks.make(
+            "mode_weights",
+            lambda: mode_weights(samples, truth, subject.generator, about=subject.about),
+        )
+    if subject.held_out is not None:
+        _on_samples(checks, subject, subject.held_out, samples)
+    return checks.results()
+
+
+class _Checks:
+    """Results by name, and the reasons of those that could not be made."""
+
+    def __init__(self) -> None:
+        self._estimates: dict[str, Estimate] = {}
+        self._not_done: dict[str, str] = {}
+
+    def make(self, name: str, check: Callable[[], Estimate]) -> None:
+        """Run one check; one that refuses its input is noted and the others go on."""
+        try:
+            self._estimates[name] = check()
+        except ValueError as error:
+            self._not_done[name] = str(error)
+
+    def results(self) -> dict[str, Any]:
+        """As in ``evaluation.json``."""
+        results: dict[str, Any] = {name: e.to_json() for name, e in self._estimates.items()}
+        return {**results, "not_done": self._not_done} if self._not_done else results
+
+
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """A run at its noise level, beside its data."""
+
+    run: Run
+    energy: Any  # at the run's level, in the user's units
+    truth: Density | None  # blurred to that level, in the user's units
+    density: Density | None
+    train: Rows
+    held_out: Tensor | None  # clean, in the user's units
+    generator: torch.Generator
+    about: About
+
+    @classmethod
+    def of(cls, run: Run, dataset: Dataset | Density, seed: int) -> _Subject:
+        generator = torch.Generator().manual_seed(seed)
+        if isinstance(dataset, Density):
+            density, train, held_out = dataset, FreshDraws(dataset), None
+        else:
+            density, train = dataset.density, dataset.train
+            held_out = dataset.validation if dataset.test is None else dataset.test
+        if tuple(train.event_shape) != run.event_shape:
+            raise ValueError(
+                f"dataset must have rows of the shape that the run was trained on, "
+                f"{run.event_shape}, got {tuple(train.event_shape)}"
+            )
+        scale = run.energy.scale if isinstance(run.energy, Standardised) else torch.ones(())
+        is_isotropic = bool((scale == scale.flatten()[0]).all())
+        truth = None
+        if density is not None:
+            held_out = density.sample(_NUM_HELD_OUT, generator)
+            if run.sigma is None:
+                truth = density
+            elif is_isotropic:
+                truth = density.blurred(run.sigma * float(scale.flatten()[0]))
+        elif held_out is not None:
+            held_out = held_out[: 10 * _NUM_HELD_OUT].cpu()
+        return cls(
+            run=run,
+            energy=run.energy_at(),
+            truth=truth,
+            density=density,
+            train=train,
+            held_out=held_out if held_out is not None and len(held_out) >= 4 else None,
+            generator=generator,
+            about=About(
+                "p" if run.sigma is None else "p_sigma", run.sigma, run.config.get("weights")
+            ),
+        )
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.run.event_shape
+
+    @property
+    def core(self) -> Any:
+        """The energy of standardised coordinates, of all levels where it has them."""
+        energy = self.run.energy
+        return energy.energy if isinstance(energy, Standardised) else energy
+
+    def core_at(self, sigma: float | None) -> Any:
+        return self.core if not hasattr(self.core, "at") else self.core.at(sigma)
+
+    def standardised(self, rows: Tensor) -> Tensor:
+        energy = self.run.energy
+        return (
+            energy.standardise(rows.to(_device(energy))).cpu()
+            if isinstance(energy, Standardised)
+            else rows
+        )
+
+    def blurred(self, rows: Tensor) -> Tensor:
+        """Rows with the noise of the run's level, in the user's units."""
+        if self.run.sigma is None:
+            return rows
+        scale = self._scale().to(rows)
+        noise = torch.randn(rows.shape, generator=self.generator, dtype=rows.dtype)
+        return rows + self.run.sigma * scale * noise
+
+    def added_variance(self) -> Tensor:
+        """Variance of that noise for each coordinate."""
+        return ((self.run.sigma or 0.0) * self._scale().double()).square()
+
+    def _scale(self) -> Tensor:
+        energy = self.run.energy
+        return energy.scale.cpu() if isinstance(energy, Standardised) else torch.ones(())
+
+    def training_rows(self) -> Tensor:
+        """All rows of a small table, a random part of a large one, in the user's units."""
+        most = max(1, _NUM_TRAINING_NUMBERS // max(1, math.prod(self.event_shape)))
+        most = min(most, _NUM_TRAINING_ROWS)
+        if self.train.num_rows is not None and self.train.num_rows <= most:
+            return self.train.take(0, self.train.num_rows).cpu()
+        return self.train.draw(min(most, _NUM_DRAWS), self.generator).cpu()
+
+
+class _InEvent:
+    """The energy of standardised coordinates at the run's level, with its event shape."""
+
+    def __init__(self, subject: _Subject) -> None:
+        self.energy = subject.core_at(subject.run.sigma)
+        self.event_shape = subject.event_shape
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.energy(x)
+
+
+def _against_truth(checks: _Checks, subject: _Subject, truth: Density) -> None:
+    run, energy, about = subject.run, subject.energy, subject.about
+    if subject.event_shape == (2,):
+        try:
+            grid = grid_of(energy, truth)
+        except ValueError as error:
+            message = str(error)
+
+            def refuse() -> Estimate:
+                raise ValueError(message)
+
+            checks.make("kl_to_truth", refuse)
+        else:
+            checks.make("kl_to_truth", lambda: kl_to_truth(energy, truth, grid=grid, about=about))
+            if run.log_z is not None:
+                claimed = run.log_z
+                checks.make(
+                    "log_z_error", lambda: log_z_error(energy, claimed, grid=grid, about=about)
+                )
+            if len(truth.mode_weights) > 1:
+                checks.make(
+                    "mode_weights_of_energy",
+                    lambda: mode_weights_of_energy(energy, truth, grid=grid, about=about),
+                )
+            checks.make(
+                "total_variation", lambda: total_variation(energy, truth, grid=grid, about=about)
+            )
+    elif run.log_z is not None and math.prod(subject.event_shape) <= 3:
+        claimed = run.log_z
+        checks.make(
+            "log_z_error",
+            lambda: log_z_error(energy, claimed, bounds=truth.bounds, about=about),
+        )
+    checks.make(
+        "fisher_divergence",
+        lambda: fisher_divergence(energy, truth, _NUM_DRAWS, subject.generator, about=about),
+    )
+
+
+def _on_held_out_rows(checks: _Checks, subject: _Subject, held_out: Tensor) -> None:
+    run = subject.run
+    if run.sigma is not None:
+        checks.make("relative_loss", lambda: _relative_loss(subject, held_out))
+    if run.log_z is not None:
+        checks.make("held_out_log_likelihood", lambda: _log_likelihood(subject, held_out))
+
+
+def _relative_loss(subject: _Subject, held_out: Tensor) -> Estimate:
+    """At the run's level, with the loss at some levels of its ladder beside it."""
+    sigma = subject.run.sigma
+    assert sigma is not None  # the caller's condition
+    rows = subject.standardised(held_out)
+    is_plain = not isinstance(subject.run.energy, Standardised)
+
+    def at(level: float) -> Estimate:
+        return relative_loss(
+            subject.core_at(level),
+            rows,
+            level,
+            subject.generator,
+            density=subject.density if is_plain else None,
+            about=replace(subject.about, sigma=level),
+        )
+
+    found = at(sigma)
+    ladder = subject.run.config.get("noise_levels")
+    if not ladder:
+        return found
+    steps = torch.linspace(0, 1, _NUM_LEVELS).tolist()
+    ends = math.log(ladder["sigma_min"]), math.log(ladder["sigma_max"])
+    levels = [math.exp(ends[0] + step * (ends[1] - ends[0])) for step in steps]
+    levels = [min(max(level, ladder["sigma_min"]), ladder["sigma_max"]) for level in levels]
+    by_level = [
+        {
+            "sigma": level,
+            "value": one.value,
+            "standard_error": one.standard_error,
+            "floor": one.floor,
+        }
+        for level in levels
+        for one in [at(level)]
+    ]
+    return replace(found, details={**found.details, "by_sigma": by_level})
+
+
+def _log_likelihood(subject: _Subject, held_out: Tensor) -> Estimate:
+    """Of draws of pσ where the truth is known, else of held-out rows as they are."""
+    run, truth = subject.run, subject.truth
+
+    def log_prob(x: Tensor) -> Tensor:
+        return run.log_prob(x)
+
+    if truth is not None:
+        return held_out_log_likelihood(
+            log_prob,
+            truth.sample(_NUM_DRAWS, subject.generator),
+            train=truth.sample(_NUM_DRAWS, subject.generator),
+            density=truth,
+            about=subject.about,
+        )
+    train = subject.training_rows()
+    found = held_out_log_likelihood(log_prob, held_out, train=train, about=subject.about)
+    if found.details["gaussian"] is None and run.sigma is not None:
+        blurred = held_out_log_likelihood(
+            log_prob,
+            held_out,
+            train=train,
+            added_variance=subject.added_variance(),
+            about=subject.about,
+        )
+        note = {"gaussian_sigma": run.sigma} if blurred.details["gaussian"] is not None else {}
+        found = replace(blurred, details={**blurred.details, **note})
+    return found
+
+
+def _on_samples(checks: _Checks, subject: _Subject, held_out: Tensor, samples: Tensor) -> None:
+    about, generator = subject.about, subject.generator
+    noisy = subject.blurred(held_out[:_NUM_HELD_OUT])
+    checks.make(
+        "mmd",
+        lambda: mmd(
+            subject.standardised(samples[:_NUM_SAMPLES]),
+            subject.standardised(noisy),
+            generator,
+            about=about,
+        ),
+    )
+    checks.make(
+        "energy_gap", lambda: energy_gap(subject.energy, noisy, samples, generator, about=about)
+    )
+    if subject.train.num_rows is not None:
+        checks.make("memorisation", lambda: _memorisation(subject, noisy, samples))
+
+
+def _memorisation(subject: _Subject, noisy: Tensor, samples: Tensor) -> Estimate:
+    train = subject.training_rows()
+    found = memorisation(
+        subject.standardised(samples[:_NUM_SAMPLES]),
+        subject.standardised(train),
+        subject.standardised(noisy),
+        subject.generator,
+        about=subject.about,
+    )
+    counts = {"training_rows_compared": len(train), "training_rows": subject.train.num_rows}
+    return replace(found, details={**found.details, **counts})
+
+
+def _samples_of(run: Run, seed: int) -> Tensor:
+    """Those in the folder when they are of the run's level, else fresh ones; user's units."""
+    path = None if run.folder is None else run.folder / "samples.npz"
+    if path is not None and path.is_file():
+        with np.load(path, allow_pickle=False) as file:
+            level = float(file["sigma"]) if "sigma" in file else None
+            rows = torch.from_numpy(np.asarray(file["samples"])) if "samples" in file else None
+        same_level = level == run.sigma or (
+            level is not None and run.sigma is not None and math.isclose(level, run.sigma)
+        )
+        if rows is not None and same_level and tuple(rows.shape[1:]) == run.event_shape:
+            return rows
+    return run.sample(_NUM_SAMPLES, seed=seed).cpu()
+
+
+def _device(energy: torch.nn.Module) -> torch.device:
+    return next((p.device for p in energy.parameters()), torch.device("cpu"))

@@ -1,0 +1,433 @@
+"""``basin.fit``: train an energy on data with an objective, and hand back a :class:`Run`.
+
+    check the input -> fit the base law -> the one loop -> choose weights -> log Z -> choose sigma
+
+With ``out`` everything goes into a run folder, and ``resume`` goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from basin.core.describe import describe
+from basin.core.inspect import require_score_trainable
+from basin.core.types import Density, Objective
+from basin.core.validation import batch_of_energies, positive
+from basin.datasets.load import Dataset
+from basin.datasets.rows import Rows
+from basin.energies.composed.standardised import Standardised
+from basin.objectives.dual_score_matching import DualScoreMatching
+from basin.sampling.progress import Progress
+from basin.training.average import WeightAverage
+from basin.training.build import build_energy, build_objective, load_data
+from basin.training.checkpoint import checkpoints, latest_checkpoint
+from basin.training.data import TrainingData
+from basin.training.finish import (
+    chosen_and_other,
+    log_z_at_top,
+    log_z_down_the_ladder,
+    sigma_by_likelihood,
+)
+from basin.training.folder import FORMAT, claim, read_config, write_config, write_weights
+from basin.training.history import History, read_history
+from basin.training.loop import Loop, TrainingState
+from basin.training.run import Run, load
+from basin.training.settings import Settings
+from basin.version import __version__
+
+__all__ = ["fit", "resume"]
+
+# Rows that an objective and a base law see before the first step.
+_NUM_INITIAL_ROWS = 8192
+# The level of log_prob for a Density when none is asked for, in its own units.
+_DENSITY_SIGMA = 0.1
+
+
+def fit(
+    energy: nn.Module,
+    x: Tensor | Any | Density | Rows | Dataset,
+    objective: Objective | None = None,
+    *,
+    num_steps: int = 4000,
+    batch_size: int = 1024,
+    learning_rate: float = 4e-3,
+    learning_rate_schedule: Literal["cosine", "constant"] = "cosine",
+    warmup_steps: int = 100,
+    adam_betas: tuple[float, float] = (0.9, 0.99),
+    gradient_clip: float | None = 10.0,
+    ema_decay: float | None = 0.999,
+    sigma: float | None = None,
+    validation: Tensor | None = None,
+    evaluate_every: int | None = None,
+    checkpoint_every: int | None = None,
+    patience: int | None = 10,
+    recover: int = 0,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: bool = False,
+) -> Run:
+    """Train ``energy`` on ``x`` by minimising ``objective``; nothing is rescaled in secret.
+
+    Args:
+        energy: the module to train, in place, on the device that it is on. With dual score
+            matching (the default objective) a noise-conditional one. A :class:`Standardised`
+            energy is trained on standardised rows: its noise levels are in those coordinates.
+        x: rows ``[n, *event]`` (tensor, array, memory-mapped file), a :class:`Density` (fresh
+            draws at every step), or what :func:`basin.datasets.load` returned.
+        objective: what to minimise; None is :class:`DualScoreMatching`.
+        num_steps: optimiser steps.
+        batch_size: rows a step, drawn with replacement.
+        learning_rate: of Adam (fused), times the schedule, after a linear warm-up.
+        learning_rate_schedule: "cosine" falls to zero at the end, "constant" stays.
+        warmup_steps: steps of linear warm-up.
+        adam_betas: decay rates of Adam's moments.
+        gradient_clip: largest norm of the gradient; None clips nothing.
+        ema_decay: decay of the averaged weights ("ema"), kept beside the last ones ("raw"); the
+            better of the two on held-out rows is used and named. None keeps no average.
+        sigma: noise level of ``Run.log_prob`` and ``Run.sample``. None: the objective's own; for a
+            ladder 0.1 for a Density, and for a table the one of highest held-out likelihood.
+        validation: held-out rows; None takes the data set's own, fresh draws of a Density, or, for
+            bare rows, none (no early stopping then, and the last weights are used).
+        evaluate_every: steps between held-out losses; None: num_steps / 40.
+        checkpoint_every: steps between checkpoints; None: num_steps / 10, at most 1,000.
+        patience: evaluations without a better held-out loss after which training on a finite table
+            stops; None never stops early. The best weights are used.
+        recover: how often a non-finite loss may go back to the last checkpoint with half the
+            learning rate (logged in the history) before it stops the run.
+        seed: of batches and noise. Same seed, same machine: the same bits.
+        out: new run folder; None keeps everything in memory.
+        progress: show a bar, or plain lines when the output is not a terminal.
+
+    Returns:
+        Run, with ``energy`` holding the chosen weights.
+
+    Raises:
+        ValueError: bad input, named, before any work.
+        TrainingDiverged: a loss or gradient was not finite; says where and what to try.
+        TrainingInterrupted: Ctrl-C, after a checkpoint was written.
+
+    Cost: that of the objective, ``num_steps`` times; 40 held-out evaluations.
+
+    Example:
+        >>> import basin
+        >>> run = basin.fit(
+        ...     basin.energies.NoiseConditional(2, hidden=(16,)),
+        ...     basin.datasets.StandardGaussian(2), num_steps=20, batch_size=64)
+        >>> run.log_prob(run.sample(5, seed=1)).shape
+        torch.Size([5])
+    """
+    settings = Settings(
+        num_steps=num_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        learning_rate_schedule=learning_rate_schedule,
+        warmup_steps=warmup_steps,
+        adam_betas=adam_betas,
+        gradient_clip=gradient_clip,
+        ema_decay=ema_decay,
+        evaluate_every=evaluate_every,
+        checkpoint_every=checkpoint_every,
+        patience=patience,
+        recover=recover,
+        seed=seed,
+    )
+    if sigma is not None:
+        positive(sigma=sigma)
+    objective = DualScoreMatching() if objective is None else objective
+    job = _Job(energy, objective, TrainingData.of(x, validation), settings, sigma)
+    job.check()
+    job.fit_base()
+    state = job.initial_state()
+    job.check_sigma(state)
+    config = job.config()
+    folder = None if out is None else claim(Path(out))
+    if folder is not None:
+        write_config(folder, config)
+    return job.train(state, folder, config, History(folder), progress)
+
+
+def resume(
+    folder: str | Path,
+    x: Any = None,
+    *,
+    energy: nn.Module | None = None,
+    progress: bool = False,
+) -> Run:
+    """Go on with an unfinished run from its last checkpoint, to the same bits.
+
+    Args:
+        folder: run folder.
+        x: the same data as before; None loads what the config names.
+        energy: the module, when it is not one of Basin's own.
+        progress: show a bar.
+
+    A run that is finished is loaded and returned as it is.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    if config["finished"] is not None:
+        return load(folder, energy)
+    data = TrainingData.of(load_data(config) if x is None else x, None)
+    _require_same_data(config["data"], data.description)
+    job = _Job(
+        build_energy(config) if energy is None else energy,
+        build_objective(config),
+        data,
+        Settings.from_json(config["training"]),
+        config["requested_sigma"],
+    )
+    job.check()
+    job.fit_base()
+    state = job.initial_state()
+    if checkpoints(folder / "checkpoint"):
+        _, tensors, record = latest_checkpoint(folder / "checkpoint")
+        state.restore(tensors, record)
+    history = History(folder, read_history(folder, until_step=state.step))
+    return job.train(state, folder, config, history, progress)
+
+
+def _require_same_data(before: dict[str, Any], now: dict[str, Any]) -> None:
+    for name in ("event_shape", "num_rows"):
+        if before[name] != now[name]:
+            raise ValueError(
+                f"x must be the data that the run was started with: {name} was {before[name]}, "
+                f"got {now[name]}"
+            )
+
+
+class _Job:
+    """One call of ``fit`` or ``resume``: what it needs in several of its stages."""
+
+    def __init__(
+        self,
+        energy: nn.Module,
+        objective: Objective,
+        data: TrainingData,
+        settings: Settings,
+        sigma: float | None,
+    ) -> None:
+        self.energy = energy
+        self.is_standardised = isinstance(energy, Standardised)
+        self.core: nn.Module = energy.energy if isinstance(energy, Standardised) else energy
+        self.objective = objective
+        self.data = data
+        self.settings = settings
+        self.sigma = sigma
+        self.device = next((p.device for p in energy.parameters()), torch.device("cpu"))
+        self.initial = self._to_core(_initial_rows(data.rows, settings.seed))
+
+    def check(self) -> None:
+        """Refuse what cannot train, before any work."""
+        if not any(p.requires_grad for p in self.core.parameters()):
+            raise ValueError(f"{type(self.core).__name__} must have parameters to train, got none")
+        probe = self.initial[:16]
+        has_level = hasattr(self.core, "at")
+        name = type(self.objective).__name__
+        if self.objective.needs_noise_level and not has_level:
+            raise ValueError(
+                f"{name} needs a noise-conditional energy, energy(x, sigma) with at(sigma), got "
+                f"{type(self.core).__name__}; take basin.energies.NoiseConditional"
+                f"({self.data.rows.event_shape}) or the objective DenoisingScoreMatching"
+            )
+        if has_level and not self.objective.needs_noise_level:
+            raise ValueError(
+                f"{name} trains an energy(x) of one argument, got the noise-conditional "
+                f"{type(self.core).__name__}; take basin.energies.MLP"
+                f"({self.data.rows.event_shape}) or the objective DualScoreMatching"
+            )
+        energy: Any = self.core.at(1.0) if has_level else self.core  # type: ignore[operator]
+        with torch.no_grad():
+            batch_of_energies(self.core, probe, energy(probe))
+        if self.objective.uses_score:
+            require_score_trainable(energy, probe)
+
+    def fit_base(self) -> None:
+        """Give the energy its base law, once, from training rows."""
+        fitted = getattr(self.core, "is_base_fitted", None)
+        if fitted is not None and not bool(fitted):
+            self.core.fit_base(self.initial)  # type: ignore[operator]
+
+    def initial_state(self) -> TrainingState:
+        """State before the first step; a resumed run restores a checkpoint over it."""
+        seed = self.settings.seed
+        generators = {
+            "rows": torch.Generator().manual_seed(2 * seed + 1),
+            "noise": torch.Generator(self.device).manual_seed(2 * seed + 2),
+        }
+        decay = self.settings.ema_decay
+        average = None if decay is None else WeightAverage(self.core, decay)
+        optimizer = torch.optim.Adam(
+            [p for p in self.core.parameters() if p.requires_grad],
+            lr=self.settings.learning_rate,
+            betas=self.settings.adam_betas,
+            fused=True,
+        )
+        objective_state = self.objective.init(self.initial, generators["noise"])
+        return TrainingState(self.core, average, optimizer, objective_state, generators)
+
+    def config(self) -> dict[str, Any]:
+        """Everything needed to repeat the run."""
+        return {
+            "format": FORMAT,
+            "basin_version": __version__,
+            "torch_version": torch.__version__,
+            "python_version": platform.python_version(),
+            "platform": platform.platform(),
+            "num_threads": torch.get_num_threads(),
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else "",
+            "data": self.data.description,
+            "energy": describe(self.energy),
+            "objective": describe(self.objective),
+            "training": self.settings.to_json(),
+            "requested_sigma": self.sigma,
+            "noise_levels": None,
+            "sigma": None,
+            "weights": None,
+            "log_z": None,
+            "finished": None,
+        }
+
+    def train(
+        self,
+        state: TrainingState,
+        folder: Path | None,
+        config: dict[str, Any],
+        history: History,
+        progress: bool,
+    ) -> Run:
+        """Run the loop and finish: weights, log Z and sigma settled, files written."""
+        ladder = _ladder(state.objective_state)
+        explanation = self.objective.explain(state.objective_state)
+        if progress and explanation:
+            print(explanation, file=sys.stderr)
+        data = self.data
+        with Progress("training", self.settings.num_steps, progress) as bar:
+            loop = Loop(
+                objective=self.objective,
+                draw=lambda n, generator: self._to_core(data.rows.draw(n, generator)),
+                validation=None if data.validation is None else self._to_core(data.validation),
+                is_finite_table=data.is_finite_table,
+                settings=self.settings,
+                history=history,
+                checkpoint_folder=None if folder is None else folder / "checkpoint",
+                report=lambda step, record: bar.advance_to(step, _note(record)),
+            )
+            try:
+                ending = loop.run(state)
+            finally:
+                history.close()
+        weights, chosen, other = chosen_and_other(state)
+        settled = {
+            "weights": weights,
+            "other_weights": None
+            if state.average is None
+            else ("ema" if weights == "raw" else "raw"),
+            "noise_levels": ladder,
+            "explanation": explanation,
+            "training_ended": ending,
+            "start": {
+                "mean": self.initial.flatten(1).mean(0).tolist(),
+                "standard_deviation": float(self.initial.flatten(1).var(0).mean().sqrt()),
+            },
+        }
+        self.core.load_state_dict(chosen)
+        self.core.eval()
+        settled |= self._sigma(state, ladder)
+        settled["log_z"] = self._log_z(settled["sigma"], ladder)
+        settled["log_z_other"] = None
+        if state.average is not None and folder is not None:
+            self.core.load_state_dict(other)
+            settled["log_z_other"] = self._log_z(settled["sigma"], ladder)
+            write_weights(folder / "model_other.safetensors", self.energy)
+            self.core.load_state_dict(chosen)
+        config = {**config, **settled, "finished": True}
+        if folder is not None:
+            write_weights(folder / "model.safetensors", self.energy)
+            write_config(folder, config)
+        return Run(self.energy, history.records, config, folder)
+
+    def check_sigma(self, state: TrainingState) -> None:
+        """Refuse a requested level that the run will not learn, before it learns anything."""
+        ladder = _ladder(state.objective_state)
+        if self.sigma is None or ladder is None:
+            return
+        lowest, highest = ladder["sigma_min"], ladder["sigma_max"]
+        if not lowest <= self.sigma <= highest:
+            raise ValueError(
+                f"sigma must lie within the ladder [{lowest:.4g}, {highest:.4g}], got "
+                f"{self.sigma:.4g}; give the objective another sigma_min or sigma_max"
+            )
+
+    def _sigma(self, state: TrainingState, ladder: dict[str, float] | None) -> dict[str, Any]:
+        """The level of ``log_prob`` and how it was chosen."""
+        if ladder is None:
+            return {
+                "sigma": self.objective.noise_level(state.objective_state),
+                "sigma_choice": "the objective's",
+            }
+        if self.sigma is not None:
+            return {"sigma": self.sigma, "sigma_choice": "requested"}
+        lowest, highest = ladder["sigma_min"], ladder["sigma_max"]
+        if not self.data.is_finite_table:
+            level = min(max(_DENSITY_SIGMA, lowest), highest)
+            return {"sigma": level, "sigma_choice": f"{_DENSITY_SIGMA} within the ladder"}
+        if not self.objective.normalises or self.data.validation is None:
+            return {"sigma": lowest, "sigma_choice": "the lowest level"}
+        level, curve = sigma_by_likelihood(
+            self.core, self._to_core(self.data.validation), lowest, highest
+        )
+        return {
+            "sigma": level,
+            "sigma_choice": "highest held-out likelihood",
+            "sigma_curve": curve,
+        }
+
+    def _log_z(self, sigma: float | None, ladder: dict[str, float] | None) -> Any:
+        if not self.objective.normalises or ladder is None or sigma is None:
+            return None
+        rows = self.initial if self.data.validation is None else self._to_core(self.data.validation)
+        generator = torch.Generator(self.device).manual_seed(self.settings.seed)
+        top = log_z_at_top(self.core, ladder["sigma_max"], generator)
+        if sigma >= ladder["sigma_max"]:
+            return top.to_json()
+        return log_z_down_the_ladder(
+            self.core, rows, sigma, ladder["sigma_max"], top, generator
+        ).to_json()
+
+    def _to_core(self, rows: Tensor) -> Tensor:
+        rows = rows.to(self.device)
+        return self.energy.standardise(rows) if isinstance(self.energy, Standardised) else rows
+
+
+def _initial_rows(rows: Rows, seed: int) -> Tensor:
+    """A random sample for what is settled before the first step: every row when they are few."""
+    generator = torch.Generator().manual_seed(seed)
+    if rows.num_rows is None or rows.num_rows > _NUM_INITIAL_ROWS:
+        return rows.draw(_NUM_INITIAL_ROWS, generator)
+    return rows.take(0, rows.num_rows)[torch.randperm(rows.num_rows, generator=generator)]
+
+
+def _ladder(objective_state: Any) -> dict[str, float] | None:
+    """Ends of the noise levels that the objective's state names."""
+    if not hasattr(objective_state, "sigma_max"):
+        return None
+    return {"sigma_min": objective_state.sigma_min, "sigma_max": objective_state.sigma_max}
+
+
+def _note(record: dict[str, Any]) -> str:
+    """What a progress bar says beside the count."""
+    if "loss" not in record:
+        return ""
+    parts = [f"loss {record['loss']:.4g}"]
+    if record["relative_loss"] is not None:
+        parts.append(f"{record['relative_loss']:.3f} of trivial")
+    if record.get("validation_relative") is not None:
+        parts.append(f"held-out {record['validation_relative']:.3f}")
+    return ", ".join(parts)

@@ -1,0 +1,95 @@
+"""The run folder: claimed once, written aside and renamed, read without running anything.
+
+config.json  model.safetensors  model_other.safetensors  checkpoint/  history.jsonl
+samples.npz  evaluation.json  report.html  events.out.tfevents*
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from basin.training.checkpoint import read_tensors, write_tensors
+from basin.training.errors import RunFolderError
+
+__all__ = ["FORMAT", "claim", "load_weights", "read_config", "write_config", "write_weights"]
+
+FORMAT = 1
+
+
+def claim(folder: Path) -> Path:
+    """Make the folder of a new run; one that holds anything is refused and left as it is."""
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"out must be a folder, got the file {folder}; give another name")
+    if folder.is_dir() and any(folder.iterdir()):
+        what = "another run" if (folder / "config.json").exists() else "other files"
+        go_on = f", or go on with `basin resume {folder}`" if what == "another run" else ""
+        raise RunFolderError(
+            f"out must be a new or empty folder, got {folder}, which holds {what}; "
+            f"choose another folder or remove it{go_on}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write ``config.json`` aside and rename it."""
+    path = folder / "config.json"
+    aside = path.with_suffix(f".writing-{os.getpid()}")
+    try:
+        aside.write_text(json.dumps(config, indent=2) + "\n")
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                errno.ENOSPC, f"{path} could not be written: the disk is full; free some space"
+            ) from error
+        raise
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read ``config.json``, or say what is wrong with the folder."""
+    if not folder.is_dir():
+        raise RunFolderError(f"run folder must exist, got {folder}, which does not")
+    path = folder / "config.json"
+    if not path.is_file():
+        raise RunFolderError(
+            f"run folder must hold a config.json, got {folder} without one; "
+            "is it a folder that `basin train --out` wrote?"
+        )
+    try:
+        config = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{path} must be JSON, got something else ({error})") from error
+    if not isinstance(config, dict) or not {"format", "energy", "objective"} <= config.keys():
+        raise RunFolderError(f"{path} must be the config of a Basin run, got another JSON file")
+    if config["format"] != FORMAT:
+        raise RunFolderError(
+            f"{path} must have format {FORMAT}, got {config['format']!r}: it was written by Basin "
+            f"{config.get('basin_version')}; use that version, or train anew"
+        )
+    return config
+
+
+def write_weights(path: Path, energy: nn.Module) -> None:
+    """Write the weights and buffers of a module aside and rename them."""
+    write_tensors(path, energy.state_dict(), {})
+
+
+def load_weights(path: Path, energy: nn.Module) -> None:
+    """Read weights into ``energy``; shapes and names must match."""
+    tensors, _ = read_tensors(path)
+    try:
+        energy.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise RunFolderError(
+            f"{path} must fit the energy {type(energy).__name__}, but {error}; "
+            "pass the module that was trained as energy="
+        ) from error

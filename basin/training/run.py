@@ -1,0 +1,253 @@
+"""A trained model: its energy, how it was trained, draws and log densities.
+
+It is about p_sigma, the data blurred by N(0, sigma^2 I) in the model's coordinates; for a
+standardised table that is a blur of diag(sigma * scale)^2 in the user's units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from basin.core.types import Energy
+from basin.core.validation import all_finite, positive, positive_integer, same_event_shape
+from basin.energies.composed.standardised import Standardised
+from basin.partition.log_z import LogZ
+from basin.paths.noised import Noised
+from basin.samplers.annealed_langevin import AnnealedLangevin
+from basin.samplers.mala import MALA
+from basin.sampling.run import sample
+from basin.schedules.geometric import Geometric
+from basin.training.build import build_energy
+from basin.training.errors import RunFolderError
+from basin.training.folder import load_weights, read_config
+from basin.training.history import read_history
+
+__all__ = ["NotNormalisedError", "Run", "load"]
+
+_ANNEALED_STEP = 0.2  # epsilon / sigma^2: a fifth of the shortest time scale at each level
+_CORRECTOR_STEP = 0.5
+_MALA_WARMUP = 500
+
+
+class NotNormalisedError(ValueError):
+    """A log density was asked for, but nobody has estimated log Z."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What :func:`basin.fit` returns and :func:`basin.load` reads back.
+
+    Attributes:
+        energy: the trained module with the chosen weights; noise-conditional after dual score
+            matching. In the user's units.
+        history: records of the training, one a dictionary.
+        config: everything needed to repeat the run, and what was settled at its end.
+        folder: where it lies, or None.
+    """
+
+    energy: nn.Module
+    history: list[dict[str, Any]]
+    config: dict[str, Any]
+    folder: Path | None = None
+
+    @property
+    def sigma(self) -> float | None:
+        """Noise level of ``log_prob`` and ``sample``, in the model's coordinates."""
+        return self.config["sigma"]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return tuple(self.config["data"]["event_shape"])
+
+    @property
+    def has_noise_levels(self) -> bool:
+        """Whether the energy is noise-conditional."""
+        return hasattr(_core(self.energy), "at")
+
+    @property
+    def log_z(self) -> LogZ | None:
+        """log Z with its error at the recorded noise level; None when nobody has estimated it."""
+        record = self.config["log_z"]
+        return None if record is None else LogZ.from_json(record)
+
+    def with_log_z(self, log_z: LogZ) -> Run:
+        """The same run with a log Z from ``basin.partition``, so that ``log_prob`` answers."""
+        return replace(self, config={**self.config, "log_z": log_z.to_json()})
+
+    def energy_at(self, sigma: float | None = None) -> Energy:
+        """The energy of one argument, at a noise level where there are several."""
+        if not self.has_noise_levels:
+            if sigma is not None and sigma != self.sigma:
+                raise ValueError(
+                    f"sigma must be {self.sigma} (the one level that this run learned) or None, "
+                    f"got {sigma}; train with DualScoreMatching for all levels"
+                )
+            return self.energy
+        energy: Any = self.energy
+        return energy.at(self._level(sigma))
+
+    @torch.no_grad()
+    def log_prob(self, x: Tensor, sigma: float | None = None) -> Tensor:
+        """log p_sigma(x) in nats per row, density in the user's units, ``[batch]``.
+
+        Args:
+            x: rows ``[batch, *event]`` in the user's units.
+            sigma: noise level; None is the recorded one. At another level the value is unchecked:
+                ``log_z`` states the error at the recorded level only.
+
+        Raises:
+            NotNormalisedError: log Z is not known; says how to get it.
+        """
+        same_event_shape("x", x, self.event_shape)
+        all_finite("x", x)
+        log_z = self.log_z
+        if log_z is None:
+            raise NotNormalisedError(
+                f"log_prob needs log Z, and training with {self.config['objective']['class']} does "
+                "not give it; up to 3 dimensions use run.with_log_z(basin.partition.quadrature("
+                "run.energy_at(), bounds)), or train with DualScoreMatching, which does"
+            )
+        device = next(self.energy.parameters()).device
+        parts = [-self.energy_at(sigma)(rows) for rows in x.to(device).split(65_536)]
+        return torch.cat(parts) - log_z.log_z
+
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        sigma: float | None = None,
+        *,
+        num_steps: int = 500,
+        progress: bool = False,
+    ) -> Tensor:
+        """``n`` independent draws ``[n, *event]`` in the user's units, one chain each.
+
+        With noise levels: annealed Langevin from the Gaussian at the largest level down to sigma
+        (``num_steps`` steps), then a tenth as many MALA steps at sigma, which remove its local
+        bias. Without: MALA from the Gaussian of the training rows, ``num_steps`` steps after
+        warm-up; its chains may not cross between far modes.
+
+        Args:
+            n: how many draws.
+            seed: same seed, same machine: the same bits.
+            sigma: noise level; None is the recorded one.
+            num_steps: Langevin steps; more follow the levels more closely.
+            progress: show a bar.
+        """
+        positive_integer(n=n, num_steps=num_steps)
+        core: Any = _core(self.energy)
+        device = next(core.parameters()).device
+        generator = torch.Generator(device).manual_seed(seed)
+        if self.has_noise_levels:
+            level, top = self._level(sigma), self.config["noise_levels"]["sigma_max"]
+            start = core.sample_base(n, generator, top)
+            path = Noised(core, Geometric(top, level))
+            chains = sample(
+                path,
+                AnnealedLangevin(_ANNEALED_STEP),
+                start,
+                num_steps=num_steps,
+                seed=generator,
+                progress=progress,
+                keep="last",
+            )
+            corrected = sample(
+                core.at(level),
+                MALA(_CORRECTOR_STEP * level**2),
+                chains.positions[:, -1],
+                num_steps=max(1, num_steps // 10),
+                seed=generator,
+                keep="last",
+            )
+            draws = corrected.positions[:, -1]
+        else:
+            self.energy_at(sigma)
+            draws = self._sample_one_level(core, n, generator, num_steps, progress)
+        if isinstance(self.energy, Standardised):
+            draws = self.energy.restore(draws)
+        return draws
+
+    def _sample_one_level(
+        self, core: Any, n: int, generator: torch.Generator, num_steps: int, progress: bool
+    ) -> Tensor:
+        start = self.config["start"]
+        parameter = next(core.parameters())
+        shape = (n, *self.event_shape)
+        noise = torch.randn(shape, generator=generator, device=parameter.device)
+        mean = torch.tensor(start["mean"], device=parameter.device).reshape(self.event_shape)
+        chains = sample(
+            core,
+            MALA((self.sigma or start["standard_deviation"]) ** 2),
+            mean + start["standard_deviation"] * noise,
+            num_steps=num_steps,
+            num_warmup=_MALA_WARMUP,
+            seed=generator,
+            progress=progress,
+            keep="last",
+        )
+        return chains.positions[:, -1]
+
+    def _level(self, sigma: float | None) -> float:
+        level = self.sigma if sigma is None else sigma
+        if level is None:
+            raise ValueError("sigma must be given, as this run has recorded none")
+        positive(sigma=level)
+        bounds = self.config["noise_levels"]
+        lowest, highest = bounds["sigma_min"], bounds["sigma_max"]
+        if not lowest * (1 - 1e-6) <= level <= highest * (1 + 1e-6):
+            raise ValueError(
+                f"sigma must lie within the trained levels [{lowest:.4g}, {highest:.4g}], "
+                f"got {level:.4g}"
+            )
+        return level
+
+
+def load(folder: str | Path, energy: nn.Module | None = None, *, weights: str | None = None) -> Run:
+    """Read a finished run; executes nothing that the folder holds.
+
+    Args:
+        folder: what ``basin train --out`` or ``basin.fit(out=...)`` wrote.
+        energy: the module that was trained, when it is not one of Basin's own; its weights are
+            replaced.
+        weights: None for the chosen weights, "raw" or "ema" to ask for one of them.
+
+    Raises:
+        RunFolderError: missing, truncated, foreign or unfinished folder; says what to do.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    if config["finished"] is None:
+        raise RunFolderError(
+            f"{folder} must hold a finished run, got one that was stopped; "
+            f"go on with: basin resume {folder}"
+        )
+    if energy is None:
+        energy = build_energy(config)
+    name = "model.safetensors"
+    if weights is not None and weights != config["weights"]:
+        if config["other_weights"] != weights:
+            raise ValueError(
+                f"weights must be {config['weights']!r} or {config['other_weights']!r}, "
+                f"got {weights!r}"
+            )
+        name = "model_other.safetensors"
+        config = {
+            **config,
+            "weights": weights,
+            "other_weights": config["weights"],
+            "log_z": config["log_z_other"],
+            "log_z_other": config["log_z"],
+        }
+    load_weights(folder / name, energy)
+    energy.eval()
+    return Run(energy, read_history(folder), config, folder)
+
+
+def _core(energy: nn.Module) -> nn.Module:
+    return energy.energy if isinstance(energy, Standardised) else energy

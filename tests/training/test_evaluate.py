@@ -1,0 +1,196 @@
+"""Which checks apply to a run, on energies that are exact by construction."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from basin.datasets.load import Dataset
+from basin.datasets.rows import FreshDraws, TensorRows
+from basin.energies.composed.standardised import Standardised
+from basin.partition.log_z import LogZ
+from basin.training.evaluate import evaluate
+from basin.training.run import Run
+from helpers.known_densities import IsotropicMixture, two_blobs
+
+_SIGMA = 0.2
+
+
+class _Exact(nn.Module):
+    """-log pσ of a known density at every level, plus a constant."""
+
+    def __init__(self, density: IsotropicMixture, constant: float = 0.0) -> None:
+        super().__init__()
+        self.density = density
+        self.event_shape = density.event_shape
+        self.constant = nn.Parameter(torch.tensor(constant, dtype=torch.float64))
+
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        level = float(torch.as_tensor(sigma).flatten()[0])
+        return self.constant - self.density.blurred(level).log_prob(x)
+
+    def at(self, sigma: float) -> nn.Module:
+        return _AtLevel(self, sigma)
+
+
+class _AtLevel(nn.Module):
+    def __init__(self, energy: _Exact, sigma: float) -> None:
+        super().__init__()
+        self.energy, self.sigma = energy, sigma
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.energy(x, self.sigma)
+
+
+def _run(energy: nn.Module, shape: tuple[int, ...], folder: Path | None = None) -> Run:
+    log_z = LogZ(0.0, 0.01, -0.02, 0.02, None, "by construction", "interval")
+    config: dict[str, Any] = {
+        "sigma": _SIGMA,
+        "weights": "ema",
+        "log_z": log_z.to_json(),
+        "noise_levels": {"sigma_min": 0.05, "sigma_max": 10.0},
+        "objective": {"class": "DualScoreMatching"},
+        "data": {"event_shape": list(shape)},
+    }
+    return Run(energy, [], config, folder)
+
+
+def _table(density: IsotropicMixture, generator: torch.Generator) -> Dataset:
+    train = density.sample(500, generator)
+    return Dataset(
+        name="table",
+        kind="table",
+        density=None,
+        train=TensorRows(train, dtype=torch.float64),
+        validation=density.sample(300, generator),
+        test=density.sample(300, generator),
+        event_shape=density.event_shape,
+        columns=("a", "b"),
+        shift=torch.zeros(2),
+        scale=torch.ones(2),
+        description="",
+    )
+
+
+def test_a_perfect_run_against_a_known_truth(generator: torch.Generator) -> None:
+    truth = two_blobs()
+    samples = truth.blurred(_SIGMA).sample(1000, generator)
+    results = evaluate(_run(_Exact(truth), (2,)), truth, samples=samples, seed=1)
+    assert "not_done" not in results
+    assert set(results) == {
+        "kl_to_truth",
+        "log_z_error",
+        "mode_weights_of_energy",
+        "total_variation",
+        "fisher_divergence",
+        "relative_loss",
+        "held_out_log_likelihood",
+        "mode_weights",
+        "mmd",
+        "energy_gap",
+    }
+    for name in ("kl_to_truth", "log_z_error", "mode_weights_of_energy", "fisher_divergence"):
+        assert abs(results[name]["value"]) < 1e-6, name
+    for name in ("mode_weights", "mmd", "energy_gap"):
+        assert results[name]["p_value"] > 1e-4, name
+    assert results["held_out_log_likelihood"]["details"]["mean_absolute_gap"] < 1e-6
+    assert results["relative_loss"]["value"] == pytest.approx(results["relative_loss"]["floor"])
+    for result in results.values():
+        assert result["about"] == {"density": "p_sigma", "sigma": _SIGMA, "weights": "ema"}
+    json.dumps(results, allow_nan=False)
+
+
+def test_a_wrong_constant_is_seen_by_log_z_alone(generator: torch.Generator) -> None:
+    truth = two_blobs()
+    samples = truth.blurred(_SIGMA).sample(500, generator)
+    results = evaluate(_run(_Exact(truth, 0.3), (2,)), truth, samples=samples)
+    assert results["log_z_error"]["value"] == pytest.approx(0.3, abs=1e-6)
+    assert abs(results["kl_to_truth"]["value"]) < 1e-6
+    gap = results["held_out_log_likelihood"]["details"]["gap_to_truth"]
+    assert gap == pytest.approx(0.3, abs=1e-6)
+
+
+def test_samples_without_the_noise_of_the_model_are_found(generator: torch.Generator) -> None:
+    """The mutant of blurring: draws of p against a model of pσ."""
+    truth = two_blobs()
+    results = evaluate(_run(_Exact(truth), (2,)), truth, samples=truth.sample(2000, generator))
+    assert results["energy_gap"]["p_value"] < 1e-4
+    assert results["energy_gap"]["value"] < 0
+
+
+def test_a_standardised_table(generator: torch.Generator) -> None:
+    """Noise is added in standardised coordinates, log Z found there: all exact again."""
+    shift, scale = torch.tensor([5.0, -3.0]), torch.tensor([10.0, 0.1])
+    inner = IsotropicMixture([[-1.0, 0.0], [1.0, 0.0]], [0.5, 0.5], 0.5)
+    energy = Standardised(_Exact(inner), shift, scale)
+    table = _table(inner, generator)
+    assert table.test is not None
+    train = energy.restore(table.train.take(0, 500))
+    moved = Dataset(
+        **{
+            **vars(table),
+            "train": TensorRows(train, dtype=torch.float64),
+            "test": energy.restore(table.test),
+        }
+    )
+    samples = energy.restore(inner.blurred(_SIGMA).sample(1000, generator))
+    results = evaluate(_run(energy, (2,)), moved, samples=samples)
+    assert "not_done" not in results
+    assert abs(results["log_z_error"]["value"]) < 1e-4
+    for name in ("mmd", "energy_gap", "memorisation"):
+        assert results[name]["p_value"] > 1e-4, name
+    assert results["memorisation"]["details"]["training_rows"] == 500
+    assert "kl_to_truth" not in results
+    copies = evaluate(_run(energy, (2,)), moved, samples=train)
+    assert copies["memorisation"]["details"]["verdict"].startswith("memorises")
+
+
+def test_more_dimensions_and_fresh_draws_from_a_dataset(generator: torch.Generator) -> None:
+    truth = IsotropicMixture([[0.0] * 5, [3.0] * 5], [0.7, 0.3], 0.5)
+    dataset = Dataset(
+        **{
+            **vars(_table(truth, generator)),
+            "kind": "density",
+            "density": truth,
+            "train": FreshDraws(truth),
+            "test": None,
+            "validation": None,
+        }
+    )
+    samples = truth.blurred(_SIGMA).sample(500, generator)
+    results = evaluate(_run(_Exact(truth), (5,)), dataset, samples=samples)
+    assert "kl_to_truth" not in results
+    assert results["fisher_divergence"]["value"] < 1e-9
+    assert results["held_out_log_likelihood"]["details"]["mean_absolute_gap"] < 1e-6
+
+
+def test_a_check_that_cannot_be_made_is_named_and_the_others_go_on() -> None:
+    truth = two_blobs()
+    samples = torch.full((10, 2), math.nan, dtype=torch.float64)
+    results = evaluate(_run(_Exact(truth), (2,)), truth, samples=samples)
+    assert "samples must be finite" in results["not_done"]["mode_weights"]
+    assert {"mmd", "energy_gap"} <= set(results["not_done"])
+    assert abs(results["kl_to_truth"]["value"]) < 1e-6
+    json.dumps(results, allow_nan=False)
+
+
+def test_samples_of_the_folder_are_used_at_their_own_level(
+    tmp_path: Path, generator: torch.Generator
+) -> None:
+    truth = two_blobs()
+    rows = truth.blurred(_SIGMA).sample(321, generator)
+    np.savez(tmp_path / "samples.npz", samples=rows.numpy(), sigma=_SIGMA)
+    results = evaluate(_run(_Exact(truth), (2,), tmp_path), truth)
+    assert results["mode_weights"]["n"] == 321
+
+
+def test_data_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"rows of the shape that the run was trained on, \(2,\)"):
+        evaluate(_run(_Exact(two_blobs()), (2,)), IsotropicMixture([[0.0]], [1.0], 1.0))

@@ -1,0 +1,137 @@
+"""Resuming gives the bits of an uninterrupted run: after an error, Ctrl-C and ``kill -9``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import basin
+from basin.training.checkpoint import checkpoints
+from basin.training.errors import TrainingInterrupted
+
+STEPS = dict(num_steps=40, batch_size=32, checkpoint_every=7, evaluate_every=10)
+
+
+def energy():
+    return basin.energies.NoiseConditional(2, hidden=(8,))
+
+
+def rows():
+    return torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+
+
+class InterruptedRows(basin.datasets.TensorRows):
+    """Raises while batch number ``at`` is drawn."""
+
+    def __init__(self, values, at, error):
+        super().__init__(values)
+        self.at, self.error, self.count = at, error, 0
+
+    def draw(self, n, generator):
+        self.count += 1
+        if self.count == self.at:
+            self.error()
+        return super().draw(n, generator)
+
+
+def without_times(history):
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in history]
+
+
+def assert_same(first, second):
+    for name, value in first.energy.state_dict().items():
+        assert torch.equal(value, second.energy.state_dict()[name]), name
+    assert without_times(first.history) == without_times(second.history)
+    assert first.log_z == second.log_z
+    assert first.sigma == second.sigma
+
+
+def crash():
+    raise RuntimeError("power cut")
+
+
+@pytest.mark.parametrize("with_validation", [False, True])
+def test_resume_after_a_crash_is_bit_identical(tmp_path, with_validation):
+    # The rows' validation part is fresh draws of a Density, or none for bare rows.
+    x = basin.datasets.StandardGaussian(2) if with_validation else rows()
+    whole = basin.fit(energy(), x, out=tmp_path / "whole", **STEPS)
+
+    source = basin.datasets.as_rows(x)
+    original, count = source.draw, 0
+
+    def draw(n, generator):
+        nonlocal count
+        count += 1
+        if count == 28:
+            crash()
+        return original(n, generator)
+
+    broken = energy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(source), "draw", lambda self, n, generator: draw(n, generator))
+        with pytest.raises(RuntimeError, match="power cut"):
+            basin.fit(broken, x, out=tmp_path / "broken", **STEPS)
+    resumed = basin.training.resume(tmp_path / "broken", None if with_validation else x)
+    assert_same(whole, resumed)
+    assert_same(whole, basin.load(tmp_path / "broken"))
+
+
+def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(tmp_path):
+    whole = basin.fit(energy(), rows(), **STEPS)
+    stopping = InterruptedRows(rows(), 20, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(TrainingInterrupted, match="basin resume"):
+        basin.fit(energy(), stopping, out=tmp_path / "r", **STEPS)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert_same(whole, basin.training.resume(tmp_path / "r", rows()))
+
+
+SCRIPT = """
+import sys, torch, basin
+sys.path.insert(0, {tests!r})
+x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+energy = basin.energies.NoiseConditional(2, hidden=(8,))
+basin.fit(energy, x, out={out!r}, num_steps=600, batch_size=32, checkpoint_every=7,
+          evaluate_every=10)
+"""
+
+
+def test_kill_9_at_any_moment_can_be_resumed(tmp_path):
+    out = tmp_path / "killed"
+    script = SCRIPT.format(tests=str(Path(__file__).parent), out=str(out))
+    process = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 120
+    while not checkpoints(out / "checkpoint") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    config = json.loads((out / "config.json").read_text())
+    assert config["finished"] is None
+    found = checkpoints(out / "checkpoint")
+    assert 1 <= len(found) <= 3  # two are kept; a third may have been about to be dropped
+    config["training"]["num_steps"] = 600
+    resumed = basin.training.resume(out, rows())
+    whole = basin.fit(
+        energy(), rows(), num_steps=600, batch_size=32, checkpoint_every=7, evaluate_every=10
+    )
+    assert_same(whole, resumed)
+
+
+def test_a_finished_run_is_returned_as_it_is(tmp_path):
+    run = basin.fit(energy(), rows(), out=tmp_path / "r", **STEPS)
+    assert_same(run, basin.training.resume(tmp_path / "r"))
+
+
+def test_other_rows_than_before_are_refused(tmp_path):
+    stopping = InterruptedRows(rows(), 20, crash)
+    with pytest.raises(RuntimeError):
+        basin.fit(energy(), stopping, out=tmp_path / "r", **STEPS)
+    with pytest.raises(ValueError, match="must be the data that the run was started with"):
+        basin.training.resume(tmp_path / "r", rows()[:100])

@@ -1,0 +1,313 @@
+"""The main job as library calls, free of argument parsing: train, draw, measure, report.
+
+    data -> energy by rule -> basin.fit -> samples.npz -> evaluation.json -> report.html
+
+Each step is one call that anyone can make in a program; this file only puts them in a row and
+writes their results where a run folder keeps them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import basin
+from basin.core.types import Density, Kernel
+from basin.core.validation import positive_integer
+from basin.datasets import Dataset, load
+from basin.energies import Standardised
+from basin.paths import Noised
+from basin.samplers import AnnealedLangevin
+from basin.schedules import Geometric
+from basin.training import Run, RunFolderError
+from basin.training import load_data as load_training_data
+
+__all__ = [
+    "DEFAULT_OBJECTIVE",
+    "NUM_SAMPLES",
+    "RUN_FILES",
+    "build_energy",
+    "check_ending",
+    "check_out",
+    "data_of",
+    "draw",
+    "draw_with",
+    "default_energy_name",
+    "evaluate",
+    "evaluate_other_weights",
+    "existing_folder",
+    "finish",
+    "folder_of",
+    "load_data",
+    "open_run",
+    "train",
+    "write_rows",
+]
+
+DEFAULT_OBJECTIVE = "DualScoreMatching"
+
+# What Basin writes into a run folder; --overwrite removes these and nothing else.
+RUN_FILES = (
+    "config.json",
+    "model*.safetensors",
+    "history.jsonl",
+    "history.writing",
+    "events.out.tfevents*",
+    "samples.npz",
+    "evaluation.json",
+    "report.html",
+    "checkpoint",
+)
+
+NUM_SAMPLES = 2000
+CHAIN_STEPS = 1000
+
+
+def default_energy_name(objective: type) -> str:
+    """The network of an objective: one for all noise levels where it learns a ladder of them."""
+    return "NoiseConditional" if getattr(objective, "needs_noise_level", False) else "MLP"
+
+
+def load_data(source: str, options: Mapping[str, Any]) -> Dataset:
+    """The data set, with the sentence that describes it on standard error."""
+    dataset = load(source, **options)
+    print(dataset.description, file=sys.stderr)
+    return dataset
+
+
+def build_energy(dataset: Dataset, kind: type, settings: Mapping[str, Any]) -> torch.nn.Module:
+    """An energy of the data's shape; standardised, visibly, unless the data are a density."""
+    energy = kind(_dimension(dataset), **settings)
+    if dataset.kind == "density":
+        return energy
+    return Standardised(energy, dataset.shift, dataset.scale)
+
+
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds anything, before any work; ``overwrite`` removes another run."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out must be a folder, got the file {out}")
+    found = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if not found:
+        return
+    if "config.json" not in found and "checkpoint" not in found:
+        raise ValueError(
+            f"--out must be a new or empty folder, got {out}, which holds {', '.join(found[:3])}"
+        )
+    if not overwrite:
+        raise ValueError(
+            f"--out must be a new or empty folder, got {out}, which holds another run: "
+            f"go on with it by basin resume {out}, give another folder, or say --overwrite"
+        )
+    for pattern in RUN_FILES:
+        for path in out.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def train(
+    dataset: Dataset,
+    energy: torch.nn.Module,
+    objective: Any,
+    out: Path,
+    *,
+    kernel: Kernel | None = None,
+    num_samples: int = NUM_SAMPLES,
+    **settings: Any,
+) -> Run:
+    """Fit (``settings`` are those of :func:`basin.fit`), then draw, measure and report."""
+    positive_integer(num_samples=num_samples)
+    run = basin.fit(energy, dataset, objective, out=out, progress=True, **settings)
+    finish(run, dataset, kernel=kernel, num_samples=num_samples)
+    return run
+
+
+def finish(
+    run: Run,
+    dataset: Dataset | Density,
+    *,
+    kernel: Kernel | None = None,
+    num_samples: int = NUM_SAMPLES,
+) -> None:
+    """What follows training: ``samples.npz``, ``evaluation.json`` and ``report.html``."""
+    from basin.report import write_report
+
+    seed = int(run.config["training"]["seed"])
+    folder = folder_of(run)
+    draw(run, folder / "samples.npz", num_samples=num_samples, seed=seed, kernel=kernel)
+    evaluate(run, dataset, seed=seed)
+    _say("writing the report")
+    write_report(folder, run=run, dataset=dataset)
+
+
+def draw(
+    run: Run,
+    path: Path,
+    *,
+    num_samples: int,
+    seed: int,
+    sigma: float | None = None,
+    kernel: Kernel | None = None,
+) -> Tensor:
+    """Draw from the model and write the rows, in the user's units."""
+    check_ending(path)
+    _say(f"drawing {num_samples:,} samples")
+    if kernel is None:
+        samples = run.sample(num_samples, seed=seed, sigma=sigma, progress=True)
+    else:
+        samples = draw_with(kernel, run, num_samples, seed, sigma)
+    level = run.config.get("sigma") if sigma is None else sigma
+    write_rows(path, {"samples": samples}, run.config["data"].get("columns"), sigma=level)
+    return samples
+
+
+def draw_with(
+    kernel: Kernel, run: Run, num_samples: int, seed: int, sigma: float | None = None
+) -> Tensor:
+    """Draws by a kernel of the user's choice, one chain a row, in the user's units.
+
+    Chains start from the Gaussian of the training rows. Annealed Langevin walks down the noise
+    levels; any other kernel stays at the level that is asked for, and may not cross between modes.
+    Its step size is in the model's coordinates (standardised ones for a table).
+    """
+    energy = run.energy
+    core: Any = energy.energy if isinstance(energy, Standardised) else energy
+    generator = torch.Generator().manual_seed(seed)
+    level = run.sigma if sigma is None else sigma
+    if run.has_noise_levels and level is not None:
+        is_annealed = isinstance(kernel, AnnealedLangevin)
+        top = run.config["noise_levels"]["sigma_max"] if is_annealed else level
+        target = Noised(core, Geometric(top, level)) if is_annealed else core.at(level)
+        start = core.sample_base(num_samples, generator, top)
+    else:
+        law = run.config["start"]
+        z = torch.randn((num_samples, *run.event_shape), generator=generator)
+        start = torch.tensor(law["mean"]).reshape(run.event_shape) + law["standard_deviation"] * z
+        target = core
+    chains = basin.sample(
+        target,
+        kernel,
+        start,
+        num_steps=CHAIN_STEPS,
+        num_warmup=CHAIN_STEPS // 2 if hasattr(kernel, "target_acceptance") else 0,
+        seed=generator,
+        keep="last",
+        progress=True,
+    )
+    return energy.restore(chains.last) if isinstance(energy, Standardised) else chains.last
+
+
+def evaluate(run: Run, dataset: Dataset | Density, *, seed: int = 0) -> dict[str, Any]:
+    """Measure the run and write ``evaluation.json``."""
+    _say("measuring")
+    results = basin.training.evaluate(run, dataset, seed=seed)
+    _write_text(folder_of(run) / "evaluation.json", json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def evaluate_other_weights(run: Run, dataset: Dataset | Density, *, seed: int) -> dict[str, Any]:
+    """Measure the weights that were not chosen; the folder keeps its samples and its file."""
+    samples = run.sample(NUM_SAMPLES, seed=seed, progress=True)
+    return basin.training.evaluate(run, dataset, samples=samples, seed=seed)
+
+
+def folder_of(run: Run) -> Path:
+    """The folder of a run that has one."""
+    if run.folder is None:
+        raise ValueError("run must have a folder, got one that was kept in memory")
+    return run.folder
+
+
+def existing_folder(folder: str | Path) -> Path:
+    """The path of a run folder that is there."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise RunFolderError(f"run folder must exist, got {path}, which is not there")
+    return path
+
+
+def open_run(folder: str | Path, *, weights: str | None = None) -> Run:
+    """``basin.load``, where any way of not being a run folder is one kind of error."""
+    path = existing_folder(folder)
+    try:
+        run = basin.load(path)
+    except RunFolderError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunFolderError(f"{path} must be a whole Basin run folder: {error!r}") from error
+    return run if weights is None else basin.load(path, weights=weights)
+
+
+def data_of(run: Run) -> Dataset | Density:
+    """The data that a run was trained on, with the same rows held out."""
+    return load_training_data(run.config)
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a file name of an unknown format, before any work."""
+    if path.suffix not in (".npz", ".npy", ".csv"):
+        raise ValueError(f"--out must end in .npz, .npy or .csv, got {path}")
+    if path.is_dir():
+        raise ValueError(f"--out must be a file, got the folder {path}")
+
+
+def write_rows(
+    path: Path,
+    columns: Mapping[str, Tensor],
+    names: Sequence[str] | None,
+    *,
+    sigma: float | None = None,
+) -> None:
+    """Write arrays by the ending of the name: .npz, .npy (the first one only) or .csv.
+
+    Written aside and renamed, so that the file is whole or not there. ``names`` are those of the
+    columns of the CSV; x0, x1, ... or the arrays' own when None.
+    """
+    check_ending(path)
+    arrays = {name: value.detach().cpu().numpy() for name, value in columns.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.writing")
+    try:
+        with aside.open("wb") as file:
+            if path.suffix == ".npz":
+                level: dict[str, Any] = {} if sigma is None else {"sigma": np.float64(sigma)}
+                np.savez(file, **arrays, **level)
+            elif path.suffix == ".npy":
+                np.save(file, next(iter(arrays.values())), allow_pickle=False)
+            else:
+                table = np.column_stack([a.reshape(len(a), -1) for a in arrays.values()])
+                header = names or (
+                    list(arrays) if len(arrays) > 1 else [f"x{i}" for i in range(table.shape[1])]
+                )
+                file.write((",".join(map(_quoted, header)) + "\n").encode())
+                np.savetxt(file, table, fmt="%.9g", delimiter=",")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\n') else name
+
+
+def _dimension(dataset: Dataset) -> int | tuple[int, ...]:
+    shape = tuple(dataset.event_shape)
+    return shape[0] if len(shape) == 1 else shape
+
+
+def _write_text(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.writing")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def _say(what: str) -> None:
+    print(f"{what} ...", file=sys.stderr, flush=True)

@@ -1,0 +1,131 @@
+"""The shell: ``basin COMMAND ...``. Finds the command, runs it, turns errors into one line.
+
+    exit code   meaning
+    0           done
+    1           the run failed: numbers diverged, the disk is full, or a fault of ours
+    2           usage or bad input: an option, a file or a value that cannot be used
+    3           a run folder that is missing, truncated or not Basin's
+    130         interrupted by Ctrl-C; what was saved can be resumed
+
+Each command is one module beside this one, imported only when it is asked for, so that
+``basin --help`` and ``basin --version`` do not wait for torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import signal
+import sys
+from difflib import get_close_matches
+
+from basin.version import __version__
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "train": "learn a model from data; writes a run folder and its report",
+    "resume": "go on with a run that was stopped",
+    "sample": "draw from a trained model",
+    "evaluate": "measure a trained model again, as a table or as JSON",
+    "score": "log density and anomaly score of every row of a table",
+    "report": "write the report page of a run again",
+    "data": "list the data sources that have a name",
+}
+
+HELP = f"""usage: basin COMMAND ...
+
+Basin trains energy-based models, draws from them, and says how good they are:
+p(x) = exp(-E(x)) / Z, where a low energy E means a likely x.
+
+commands:
+{chr(10).join(f"  {name:10}{summary}" for name, summary in COMMANDS.items())}
+
+examples:
+  basin train checkerboard --out runs/board      the lesson's density; about a minute
+  basin train table.csv --out runs/table         a table of your own
+  basin sample runs/board --num_samples 1000 --out draws.csv
+  basin evaluate runs/board --json
+
+options:
+  -h, --help   this page; after a command, that command's options
+  --version    the versions of Basin and Python
+  --debug      after a command: show the traceback of an error
+
+exit codes: 0 done, 1 the run failed (diverged, disk full), 2 usage or bad input,
+3 run folder missing or damaged, 130 interrupted
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command line and return its exit code.
+
+    >>> main(["--version"])  # doctest: +ELLIPSIS
+    basin ...
+    0
+    """
+    if arguments is None:
+        sys.argv[0] = "basin"  # the run folder records the command as one would type it
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in given
+    given = [word for word in given if word != "--debug"]
+    try:
+        return _run(given)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone: not an error, and nothing to print to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except BaseException as error:
+        if debug:
+            raise
+        return _report(error, given)
+
+
+def _run(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if given[0] == "--version":
+        print(f"basin {__version__} (Python {sys.version.split()[0]})")
+        return 0
+    command, rest = given[0], given[1:]
+    if command not in COMMANDS:
+        close = get_close_matches(command, COMMANDS, n=1)
+        mend = f"did you mean {close[0]}?" if close else f"one of: {', '.join(COMMANDS)}"
+        raise ValueError(f"command must be known, got {command!r}; {mend}")
+    # `kill` and a scheduler's time limit end as Ctrl-C does: with a checkpoint.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    return importlib.import_module(f"basin.cli.{command}").run(rest)
+
+
+def _report(error: BaseException, given: list[str]) -> int:
+    """Print the one line and choose the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        message, code = str(error) or "interrupted", 130
+    elif type(error).__name__ == "RunFolderError":
+        message, code = str(error), 3
+    elif isinstance(error, ArithmeticError) or _is_full_disk(error):
+        message, code = str(error), 1
+    elif isinstance(error, OSError | ValueError) or _is_missing_extra(error):
+        message, code = str(error), 2
+    else:
+        message = f"{type(error).__name__}: {error} (a fault of Basin; --debug shows where)"
+        code = 1
+    print(f"basin: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _is_missing_extra(error: BaseException) -> bool:
+    """A package of the user's choice is not installed; a broken import of our own is a fault."""
+    return isinstance(error, ImportError) and not (error.name or "").startswith("basin")
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

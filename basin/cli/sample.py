@@ -1,0 +1,51 @@
+"""``basin sample DIR``: draws from a trained model, in the user's units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from basin.cli.job import NUM_SAMPLES, draw, folder_of, open_run
+from basin.cli.parser import Parser
+from basin.core.validation import positive, positive_integer
+
+__all__ = ["run"]
+
+DESCRIPTION = """\
+Draw from a trained model. Rows come in the units of the data.
+
+A model of a noise level sigma describes the data blurred by N(0, sigma^2 I), and so do its draws;
+--sigma chooses another level where the energy knows several."""
+
+EXAMPLES = """\
+  basin sample runs/board --num_samples 10000 --seed 1
+  basin sample runs/wine --num_samples 500 --out draws.csv
+  basin sample runs/digits --sigma 0.3 --out blurred.npy"""
+
+
+def run(arguments: list[str]) -> int:
+    """Load, draw, write."""
+    parser = Parser("sample", "DIR [options]", DESCRIPTION, EXAMPLES)
+    parser.add_argument("folder", metavar="DIR", help="run folder")
+    parser.add_argument("--num_samples", type=int, default=NUM_SAMPLES, help="rows to draw")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same machine: same bits")
+    parser.add_argument(
+        "--sigma", type=float | None, default=None, help="noise level; the run's own when left out"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help=".npz, .npy or .csv; DIR/samples.npz when left out"
+    )
+    given = parser.parse(arguments)
+    positive_integer(num_samples=given["num_samples"])
+    if given["sigma"] is not None:
+        positive(sigma=given["sigma"])
+    model = open_run(given["folder"])
+    path = Path(given["out"] or folder_of(model) / "samples.npz")
+    draw(
+        model,
+        path,
+        num_samples=given["num_samples"],
+        seed=given["seed"],
+        sigma=given["sigma"],
+    )
+    print(path)
+    return 0

@@ -1,0 +1,185 @@
+"""``basin train DATA --out DIR``: data in, run folder with report out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import basin
+from basin.cli.choices import FAMILIES, as_arguments, read_settings
+from basin.cli.job import (
+    DEFAULT_OBJECTIVE,
+    NUM_SAMPLES,
+    build_energy,
+    check_out,
+    default_energy_name,
+    load_data,
+    train,
+)
+from basin.cli.parser import Parser, first_sentence
+from basin.cli.show import show_end
+from basin.datasets import load
+
+__all__ = ["run"]
+
+USAGE = "DATA --out DIR [options]"
+
+DESCRIPTION = """\
+Learn an energy-based model from data, draw from it, measure it and write a report.
+
+DATA is a name that `basin data` lists (checkerboard, digits, wine ...) or a file: .csv .parquet
+.npy .npz, one row an observation, numbers only. A toy density is drawn afresh at every step. A
+table is standardised by its training part, and the standardisation is a part of the model.
+
+Without options the objective is dual score matching: a normalised log density at every noise
+level, without Markov chains. The parameters shown below are those of the chosen objective and
+energy; see others by `basin train --objective DenoisingScoreMatching --help`."""
+
+EXAMPLES = """\
+  basin train checkerboard --out runs/board
+  basin train checkerboard --out runs/lesson --preset course
+  basin train digits --out runs/digits --seed 1
+  basin train sales.csv --out runs/sales --columns price,area --num_steps 8000
+  basin train two_moons --out runs/moons --objective DenoisingScoreMatching --objective.sigma 0.2
+  basin train rings --out runs/rings --energy.hidden 64,64 --print_config > rings.yaml
+  basin train --config rings.yaml --out runs/rings2"""
+
+TITLES = {
+    "energy": "energy: the network E(x), low where x is likely",
+    "objective": "objective: what training minimises",
+    "sampler": "sampler: the Markov chain that draws the report's samples",
+}
+
+# What this command fills in, or says in another way, of basin.fit and basin.datasets.load.
+FILLED = {"energy", "x", "objective", "out", "progress", "validation", "source", "fingerprint"}
+
+
+def run(arguments: list[str]) -> int:
+    """Parse, train, say where the report is."""
+    settings, left = read_settings([word for word in arguments if word != "--print_config"])
+    classes = _choose(settings)
+    words = as_arguments(settings) + left
+    parser = _make_parser(classes)
+    if "--print_config" in arguments:
+        print(_as_yaml(parser.parse(words)), end="")
+        return 0
+    given = parser.parse_and_build(words)
+    for key, mend in (("data", "DATA"), ("out", "--out DIR")):
+        if given[key] is None:
+            raise ValueError(f"{mend} must be given; see basin train --help")
+    out = Path(given["out"])
+    check_out(out, overwrite=given["overwrite"])
+    dataset = load_data(given["data"], _pick(given, _options(load)))
+    settled = _own(given, "energy")
+    energy_settings = {name: settled[name] for name in settled if _is_said("energy", name, words)}
+    if "seed" in inspect.signature(classes["energy"]).parameters:
+        energy_settings["seed"] = given["seed"]
+    done = train(
+        dataset,
+        build_energy(dataset, classes["energy"], energy_settings),
+        classes["objective"](**_own(given, "objective")),
+        out,
+        kernel=classes["sampler"](**_own(given, "sampler")) if "sampler" in classes else None,
+        num_samples=given["num_samples"],
+        **_pick(given, _options(basin.fit)),
+    )
+    show_end(done)
+    return 0
+
+
+def _choose(settings: Mapping[str, Any]) -> dict[str, type]:
+    """The class of each component: the one that was named, else the default."""
+    named = {name: (settings.get(name) or {}).get("class") for name in FAMILIES}
+    objective = FAMILIES["objective"].find(named["objective"] or DEFAULT_OBJECTIVE)
+    energy = FAMILIES["energy"].find(named["energy"] or default_energy_name(objective))
+    chosen = {"energy": energy, "objective": objective}
+    if named["sampler"]:
+        chosen["sampler"] = FAMILIES["sampler"].find(named["sampler"])
+    return chosen
+
+
+def _make_parser(classes: Mapping[str, type]) -> Parser:
+    parser = Parser("train", USAGE, DESCRIPTION, EXAMPLES)
+    parser.add_argument("data", nargs="?", metavar="DATA", help="a name or a file")
+    parser.add_argument("--out", metavar="DIR", help="run folder to write: new or empty")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="empty --out first if it holds another run"
+    )
+    parser.add_argument("--config", metavar="FILE", help="settings from a YAML file")
+    parser.add_argument("--preset", metavar="NAME", help="settings that Basin ships: course")
+    parser.add_argument("--num_samples", type=int, default=NUM_SAMPLES, help="rows of samples.npz")
+    parser.add_argument(
+        "--print_config", action="store_true", help="print all settings as YAML and stop"
+    )
+    for name, family in FAMILIES.items():
+        _add_component(parser, name, family.members(), classes.get(name))
+    for title, function in (("training", basin.fit), ("data", load)):
+        known = set(_options(basin.fit)) if function is load else set()
+        hidden = set(inspect.signature(function).parameters) - set(_options(function))
+        skip: set[str | int] = {*hidden, *known}
+        group = parser.add_argument_group(title)
+        group.add_function_arguments(function, as_group=False, skip=skip)
+    return parser
+
+
+def _add_component(
+    parser: Parser, name: str, members: Mapping[str, type], chosen: type | None
+) -> None:
+    group = parser.add_argument_group(TITLES[name])
+    lines = "; ".join(f"{member} ({first_sentence(kind)})" for member, kind in members.items())
+    group.add_argument(
+        f"--{name}.class",
+        metavar="NAME",
+        default=None if chosen is None else _name_of(chosen, members),
+        help=f"one of: {lines}; or the dotted path of a class of yours",
+    )
+    if chosen is not None:
+        parameters = set(inspect.signature(chosen).parameters)
+        skip: set[str | int] = {*(FAMILIES[name].hidden & parameters)}
+        group.add_class_arguments(chosen, name, as_group=False, instantiate=False, skip=skip)
+
+
+def _name_of(chosen: type, members: Mapping[str, type]) -> str:
+    own = members.get(chosen.__name__) is chosen
+    return chosen.__name__ if own else f"{chosen.__module__}.{chosen.__qualname__}"
+
+
+def _options(function: Any) -> list[str]:
+    """Keyword parameters of ``function`` that the shell offers."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.name not in FILLED and p.kind != p.VAR_KEYWORD]
+
+
+def _pick(given: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: given[name] for name in names if name in given}
+
+
+def _own(given: Mapping[str, Any], component: str) -> dict[str, Any]:
+    """Parameters of a component without the name of its class."""
+    return {name: value for name, value in given[component].items() if name != "class"}
+
+
+def _is_said(component: str, name: str, words: Iterable[str]) -> bool:
+    """Whether a parameter was given, rather than left to its default or to the data."""
+    option = f"--{component}.{name}"
+    return any(word == option or word.startswith((f"{option}=", f"{option}.")) for word in words)
+
+
+def _as_yaml(given: Mapping[str, Any]) -> str:
+    """All settings as a file for ``--config``."""
+    import yaml
+
+    dropped = ("config", "preset", "out", "overwrite", "print_config")
+    kept = {key: _plain(value) for key, value in given.items() if key not in dropped}
+    kept = {key: value for key, value in kept.items() if value != {"class": None}}
+    if kept["data"] is None:
+        del kept["data"]
+    return yaml.safe_dump(kept, sort_keys=False, default_flow_style=None)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,310 @@
+"""The main job from a shell on small data: files, exit codes, and what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import basin
+from basin.cli.main import main
+
+QUICK = ["--num_steps", "40", "--batch_size", "64", "--num_samples", "200"]
+SMALL = ["--energy.hidden", "8,8"]
+COLUMNS = ["length", "width (cm)", "label"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    """A CSV of correlated numbers, with a column of text that is not to be used."""
+    path = tmp_path_factory.mktemp("data") / "table.csv"
+    random = np.random.default_rng(0)
+    length = random.normal(5.0, 2.0, 300)
+    width = 100 * length + random.normal(0.0, 30.0, 300)
+    lines = [f"{a:.6f},{b:.6f},row{i}" for i, (a, b) in enumerate(zip(length, width))]
+    path.write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_folder(table, tmp_path_factory) -> Path:
+    """A run on the table."""
+    folder = tmp_path_factory.mktemp("runs") / "table"
+    columns = ["--columns", ",".join(COLUMNS[:2])]
+    assert main(["train", str(table), "--out", str(folder), *columns, *QUICK, *SMALL]) == 0
+    return folder
+
+
+def error_of(capsys) -> str:
+    shown = capsys.readouterr().err.splitlines()
+    lines = [line for line in shown if line.startswith("basin: error: ")]
+    assert len(lines) == 1, shown
+    assert "Traceback" not in "\n".join(shown)
+    return lines[0]
+
+
+def test_a_run_folder_holds_what_design_promises(run_folder):
+    for name in (
+        "config.json",
+        "model.safetensors",
+        "history.jsonl",
+        "samples.npz",
+        "evaluation.json",
+        "report.html",
+    ):
+        assert (run_folder / name).stat().st_size > 0, name
+    assert list(run_folder.glob("events.out.tfevents*"))
+    assert list((run_folder / "checkpoint").iterdir())
+    config = json.loads((run_folder / "config.json").read_text())
+    assert config["data"]["columns"] == COLUMNS[:2]
+    assert config["energy"]["class"] == "Standardised"
+    assert config["energy"]["energy"]["hidden"] == [8, 8]
+    assert config["training"]["num_steps"] == 40
+    with np.load(run_folder / "samples.npz", allow_pickle=False) as file:
+        assert file["samples"].shape == (200, 2)
+        assert file["sigma"] == config["sigma"]
+
+
+def test_the_seed_reaches_the_initial_weights(tmp_path, capsys):
+    arguments = ["train", "rings", "--energy", "MLP", "--objective", "DenoisingScoreMatching"]
+    out = tmp_path / "run"
+    assert main([*arguments, "--out", str(out), "--seed", "7", *QUICK, *SMALL]) == 0
+    assert basin.load(out).config["energy"]["seed"] == 7
+    shown = capsys.readouterr().out
+    assert f"report: {out / 'report.html'}" in shown
+
+
+def test_samples_are_in_the_users_units_and_named(run_folder, tmp_path):
+    file = tmp_path / "draws.csv"
+    options = ["--num_samples", "50", "--out", str(file)]
+    assert main(["sample", str(run_folder), *options]) == 0
+    assert file.read_text().splitlines()[0] == "length,width (cm)"
+    draws = np.loadtxt(file, delimiter=",", skiprows=1)
+    assert draws.shape == (50, 2)
+    assert 200 < draws[:, 1].mean() < 800
+
+
+def test_same_seed_same_draws(run_folder, tmp_path):
+    files = [tmp_path / f"{name}.npy" for name in ("one", "two", "other")]
+    for file, seed in zip(files, ("3", "3", "4")):
+        options = ["--num_samples", "20", "--seed", seed, "--out", str(file)]
+        assert main(["sample", str(run_folder), *options]) == 0
+    one, two, other = (np.load(file) for file in files)
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, other)
+
+
+def test_scores_are_the_runs_log_densities_in_the_tables_order(run_folder, table, tmp_path):
+    file = tmp_path / "scores.npz"
+    assert main(["score", str(run_folder), str(table), "--out", str(file)]) == 0
+    rows = np.loadtxt(table, delimiter=",", skiprows=1, usecols=(0, 1), dtype=np.float32)
+    expected = basin.load(run_folder).log_prob(torch.from_numpy(rows))
+    with np.load(file) as scores:
+        assert np.allclose(scores["log_density"], expected, atol=1e-4)
+        assert np.array_equal(scores["anomaly_score"], -scores["log_density"])
+
+
+def test_a_stranger_row_has_a_higher_anomaly_score(run_folder, tmp_path, capsys):
+    file = tmp_path / "two.csv"
+    file.write_text("width (cm),length\n500,5\n-500,5\n")
+    assert main(["score", str(run_folder), str(file)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "log_density,anomaly_score"
+    usual, strange = (float(line.split(",")[1]) for line in lines[1:])
+    assert strange > usual + 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("missing.csv", "length,height\n1,2\n", "width (cm)"),
+        ("text.csv", "length,width (cm)\n1,two\n", "two"),
+        ("narrow.csv", "1\n2\n", "column"),
+        ("empty.csv", "", "empty"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_exit_code_2(
+    run_folder, tmp_path, capsys, name, text, message
+):
+    file = tmp_path / name
+    file.write_text(text)
+    assert main(["score", str(run_folder), str(file)]) == 2
+    assert message in error_of(capsys)
+
+
+def test_evaluate_prints_json_and_nothing_else(run_folder, capsys):
+    assert main(["evaluate", str(run_folder), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results == json.loads((run_folder / "evaluation.json").read_text())
+    assert results["relative_loss"]["about"]["density"] == "p_sigma"
+
+
+def test_evaluate_prints_a_table(run_folder, capsys):
+    assert main(["evaluate", str(run_folder)]) == 0
+    assert "relative_loss" in capsys.readouterr().out
+
+
+def test_the_other_weights_are_measured_without_writing(run_folder, capsys):
+    chosen = json.loads((run_folder / "config.json").read_text())["weights"]
+    other = {"raw": "ema", "ema": "raw"}[chosen]
+    before = (run_folder / "evaluation.json").read_bytes()
+    assert main(["evaluate", str(run_folder), "--weights", other, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["relative_loss"]["about"]["weights"] == other
+    assert (run_folder / "evaluation.json").read_bytes() == before
+
+
+def test_report_is_written_again(run_folder, capsys):
+    (run_folder / "report.html").unlink()
+    assert main(["report", str(run_folder)]) == 0
+    assert capsys.readouterr().out.strip() == str(run_folder / "report.html")
+    assert "<html" in (run_folder / "report.html").read_text()[:500]
+
+
+def test_out_with_another_run_is_refused_and_left_alone(run_folder, capsys):
+    before = {path: path.stat().st_mtime_ns for path in run_folder.rglob("*")}
+    assert main(["train", "rings", "--out", str(run_folder), *QUICK]) == 2
+    message = error_of(capsys)
+    assert "holds another run" in message
+    assert "--overwrite" in message
+    assert before == {path: path.stat().st_mtime_ns for path in run_folder.rglob("*")}
+
+
+def test_overwrite_removes_a_run_and_nothing_else(run_folder, tmp_path):
+    from basin.cli.job import check_out
+
+    copy = tmp_path / "run"
+    shutil.copytree(run_folder, copy)
+    check_out(copy, overwrite=True)
+    assert list(copy.iterdir()) == []
+    (copy / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match=r"which holds thesis\.tex"):
+        check_out(copy, overwrite=True)
+    assert (copy / "thesis.tex").exists()
+
+
+def break_nothing(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def truncate_model(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def foreign_config(folder: Path) -> None:
+    (folder / "config.json").write_text('{"name": "a web page"}')
+
+
+def torn_config(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(path.read_text()[:200])
+
+
+def unknown_energy(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["energy"]["energy"]["class"] = "os.system"
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    "damage", [break_nothing, truncate_model, foreign_config, torn_config, unknown_energy]
+)
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_a_damaged_run_folder_is_exit_code_3(run_folder, tmp_path, capsys, damage, command):
+    copy = tmp_path / "run"
+    shutil.copytree(run_folder, copy)
+    damage(copy)
+    assert main([command, str(copy)]) == 3
+    assert str(copy) in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rings"], "--out DIR must be given"),
+        (["--out", "x"], "DATA must be given"),
+        (["rings", "--out", "x", "--num_stepz", "3"], "did you mean --num_steps?"),
+        (["rings", "--out", "x", "--num_steps", "many"], "must be a whole number, got many"),
+        (["rings", "--out", "x", "--num_steps", "0"], "num_steps must be a positive whole number"),
+        (["rings", "--out", "x", "--learning_rate_schedule", "step"], "'cosine' or 'constant'"),
+        (["rings", "--out", "x", "--energy", "MPL"], "did you mean MLP?"),
+        (["rings", "--out", "x", "--energy.hiden", "3"], "did you mean --energy.hidden?"),
+        (["rings", "--out", "x", "--objective.sigma_min", "-1"], "sigma_min must be positive"),
+        (["rinks", "--out", "x"], "did you mean 'rings'"),
+        (["no/such.csv", "--out", "x"], "no such file"),
+        (["rings", "more", "--out", "x"], "'more' is one word too many"),
+        (
+            ["rings", "--out", "x", "--sampler", "MALA", "--sampler.step_size", "0"],
+            "step_size must be positive, got 0",
+        ),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *arguments]) == 2
+    assert message in error_of(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_print_config_repeats_the_settings(tmp_path, capsys):
+    arguments = ["--preset", "course", "--energy.hidden", "32,32", "--seed", "5"]
+    assert main(["train", "rings", *arguments, "--print_config"]) == 0
+    first = capsys.readouterr().out
+    file = tmp_path / "run.yaml"
+    file.write_text(first)
+    assert main(["train", "--config", str(file), "--print_config"]) == 0
+    assert capsys.readouterr().out == first
+    assert "gradient_clip: null" in first
+    assert "hidden: [32, 32]" in first
+
+
+def test_help_follows_the_chosen_classes(capsys):
+    assert main(["train", "--objective", "DenoisingScoreMatching", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--objective.posterior_mean" in shown
+    assert "--energy.confinement" in shown
+    assert "--objective.sigma_max" not in shown
+    assert "default: null" not in shown
+
+
+def test_a_sampler_of_choice_draws_the_samples(tmp_path):
+    arguments = ["--sampler", "MALA", "--sampler.step_size", "0.05", *QUICK, *SMALL]
+    out = tmp_path / "run"
+    assert main(["train", "two_moons", "--out", str(out), *arguments]) == 0
+    with np.load(out / "samples.npz") as file:
+        assert np.isfinite(file["samples"]).all()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_exits_130_and_can_be_resumed(tmp_path, number):
+    out = tmp_path / "run"
+    options = ["--num_steps", "800", "--evaluate_every", "10", "--batch_size", "32", *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "basin", "train", "rings", "--out", str(out), *options],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    history = out / "history.jsonl"
+    while process.poll() is None and not (history.exists() and history.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, shown = process.communicate(timeout=120)
+    assert process.returncode == 130, shown
+    assert f"basin resume {out}" in shown.splitlines()[-1]
+    assert list((out / "checkpoint").iterdir())
+    assert main(["sample", str(out)]) == 3  # not finished: says so
+    assert main(["resume", str(out)]) == 0
+    assert basin.load(out).history[-1]["step"] == 800
+    assert (out / "report.html").exists()

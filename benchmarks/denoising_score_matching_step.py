@@ -23,6 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import basin
+from basin.training.adam import Adam
 from basin.training.history import History
 from basin.training.loop import Loop, TrainingState
 from basin.training.settings import Settings
@@ -69,8 +70,10 @@ def basin_loop(x, batch, steps):
         ema_decay=None,
     )
     rows = basin.datasets.TensorRows(x)
-    generators = {name: torch.Generator().manual_seed(i) for i, name in enumerate(("rows", "noise"))}
-    optimizer = torch.optim.Adam(energy.parameters(), lr=1e-3, fused=True)
+    generators = {
+        name: torch.Generator().manual_seed(i) for i, name in enumerate(("rows", "noise"))
+    }
+    optimizer = Adam(energy.parameters(), (0.9, 0.999))
     state = TrainingState(
         energy, None, optimizer, objective.init(x[:100], generators["noise"]), generators
     )

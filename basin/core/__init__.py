@@ -29,6 +29,8 @@ from basin.core.tensors import event_sum as event_sum
 from basin.core.tensors import expand_like as expand_like
 from basin.core.tensors import normal_like as normal_like
 from basin.core.tensors import num_event_dimensions as num_event_dimensions
+from basin.core.threads import num_threads_for as num_threads_for
+from basin.core.threads import threads as threads
 from basin.core.types import Density as Density
 from basin.core.types import Energy as Energy
 from basin.core.types import Kernel as Kernel
@@ -79,6 +81,7 @@ __all__ = [
     "non_negative",
     "normal_like",
     "num_event_dimensions",
+    "num_threads_for",
     "paired_radii",
     "positive",
     "positive_integer",
@@ -89,4 +92,5 @@ __all__ = [
     "score",
     "single_draw_targets",
     "stratified_uniform",
+    "threads",
 ]

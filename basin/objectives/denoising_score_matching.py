@@ -25,7 +25,7 @@ from torch import Tensor
 from basin.core.gradients import score
 from basin.core.noise import antithetic
 from basin.core.noise_levels import NoiseLevels, noise_levels
-from basin.core.posterior_mean import STABLE_TARGETS, posterior_mean_targets, single_draw_targets
+from basin.core.posterior_mean import STABLE_TARGETS, posterior_mean_targets
 from basin.core.references import Reference
 from basin.core.tensors import event_sum, normal_like
 from basin.core.types import Loss, Objective
@@ -134,13 +134,14 @@ class DenoisingScoreMatching(Objective):
         if self.antithetic:
             z, source = antithetic(z), torch.cat([source, source])
         y = source + state.sigma * z
-        sigma = torch.full((len(y),), state.sigma, dtype=y.dtype, device=y.device)
         if self.posterior_mean:
+            sigma = torch.full((len(y),), state.sigma, dtype=y.dtype, device=y.device)
             target, _ = posterior_mean_targets(y, x, sigma)
         else:
-            target, _ = single_draw_targets(z, sigma)
-        value = event_sum((score(energy, y, create_graph=True) - target).square()).mean()
-        trivial = event_sum(target.square()).mean()
+            target = z / -state.sigma
+        error = score(energy, y, create_graph=True) - target
+        value = error.square().sum() / len(y)
+        trivial = target.square().sum() / len(y)
         return Loss(value, {"space": value.detach(), "trivial": trivial}, state)
 
     def noise_level(self, state: DenoisingScoreMatchingState) -> float:

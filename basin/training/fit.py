@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from basin.core.describe import describe
 from basin.core.inspect import require_score_trainable
+from basin.core.threads import num_threads_for, threads
 from basin.core.types import Density, Objective
 from basin.core.validation import batch_of_energies, positive
 from basin.datasets.load import Dataset
@@ -25,6 +26,7 @@ from basin.datasets.rows import Rows
 from basin.energies.composed.standardised import Standardised
 from basin.objectives.dual_score_matching import DualScoreMatching
 from basin.sampling.progress import Progress
+from basin.training.adam import Adam
 from basin.training.average import WeightAverage
 from basin.training.build import build_energy, build_objective, load_data
 from basin.training.checkpoint import checkpoints, latest_checkpoint
@@ -69,6 +71,7 @@ def fit(
     checkpoint_every: int | None = None,
     patience: int | None = 10,
     recover: int = 0,
+    num_threads: int | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     progress: bool = False,
@@ -101,6 +104,8 @@ def fit(
             stops; None never stops early. The best weights are used.
         recover: how often a non-finite loss may go back to the last checkpoint with half the
             learning rate (logged in the history) before it stops the run.
+        num_threads: threads of the training steps on a CPU; None takes one for small networks and
+            torch's own number for large ones.
         seed: of batches and noise. Same seed, same machine: the same bits.
         out: new run folder; None keeps everything in memory.
         progress: show a bar, or plain lines when the output is not a terminal.
@@ -136,6 +141,7 @@ def fit(
         checkpoint_every=checkpoint_every,
         patience=patience,
         recover=recover,
+        num_threads=num_threads,
         seed=seed,
     )
     if sigma is not None:
@@ -220,6 +226,7 @@ class _Job:
         self.data = data
         self.settings = settings
         self.sigma = sigma
+        self.num_threads = settings.num_threads or num_threads_for(self.core, settings.batch_size)
         self.device = next((p.device for p in energy.parameters()), torch.device("cpu"))
         self.initial = self._to_core(_initial_rows(data.rows, settings.seed))
 
@@ -263,12 +270,8 @@ class _Job:
         }
         decay = self.settings.ema_decay
         average = None if decay is None else WeightAverage(self.core, decay)
-        optimizer = torch.optim.Adam(
-            [p for p in self.core.parameters() if p.requires_grad],
-            lr=self.settings.learning_rate,
-            betas=self.settings.adam_betas,
-            fused=True,
-        )
+        trained = (p for p in self.core.parameters() if p.requires_grad)
+        optimizer = Adam(trained, self.settings.adam_betas)
         objective_state = self.objective.init(self.initial, generators["noise"])
         return TrainingState(self.core, average, optimizer, objective_state, generators)
 
@@ -280,7 +283,7 @@ class _Job:
             "torch_version": torch.__version__,
             "python_version": platform.python_version(),
             "platform": platform.platform(),
-            "num_threads": torch.get_num_threads(),
+            "num_threads": self.num_threads,
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else "",
             "data": self.data.description,
             "energy": describe(self.energy),
@@ -320,7 +323,8 @@ class _Job:
                 report=lambda step, record: bar.advance_to(step, _note(record)),
             )
             try:
-                ending = loop.run(state)
+                with threads(self.num_threads):
+                    ending = loop.run(state)
             finally:
                 history.close()
         weights, chosen, other = chosen_and_other(state)

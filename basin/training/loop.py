@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from basin.core.types import Loss, Objective
+from basin.training.adam import Adam
 from basin.training.average import WeightAverage
 from basin.training.checkpoint import latest_checkpoint, write_checkpoint
 from basin.training.errors import TrainingDiverged, TrainingInterrupted
@@ -42,7 +43,7 @@ class TrainingState:
 
     energy: nn.Module
     average: WeightAverage | None
-    optimizer: torch.optim.Adam
+    optimizer: Adam
     objective_state: Any
     generators: dict[str, torch.Generator]
     step: int = 0
@@ -71,8 +72,7 @@ class TrainingState:
         named = {f"energy.{name}": t for name, t in self.energy.state_dict().items()}
         if self.average is not None:
             named |= {f"average.{n}": t for n, t in self.average.module.state_dict().items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            named |= {f"optimizer.{index}.{n}": torch.as_tensor(v) for n, v in values.items()}
+        named |= {f"optimizer.{name}": t for name, t in self.optimizer.tensors().items()}
         named |= {f"generator.{n}": g.get_state() for n, g in self.generators.items()}
         named |= {f"best.{name}": t for name, t in self.best.items()}
         named |= {f"objective.{name}": t for name, t in _state_tensors(self.objective_state)}
@@ -87,12 +87,7 @@ class TrainingState:
         self.energy.load_state_dict(_under("energy.", tensors))
         if self.average is not None:
             self.average.module.load_state_dict(_under("average.", tensors))
-        saved = self.optimizer.state_dict()
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under("optimizer.", tensors).items():
-            index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = value.clone()
-        self.optimizer.load_state_dict({**saved, "state": moments})
+        self.optimizer.restore(_under("optimizer.", tensors))
         for name, generator in self.generators.items():
             generator.set_state(tensors[f"generator.{name}"])
         self.best = _under("best.", tensors)
@@ -157,19 +152,15 @@ class Loop:
         settings = self.settings
         x = self.draw(settings.batch_size, state.generators["rows"])
         loss = self.objective(state.energy, x, state.objective_state, state.generators["noise"])
-        state.optimizer.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad()
         loss.value.backward()
-        parameters = [p for p in state.energy.parameters() if p.grad is not None]
-        limit = math.inf if settings.gradient_clip is None else settings.gradient_clip
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        norm = state.optimizer.clip_gradient(settings.gradient_clip)
         value = float(loss.value.detach())
         if not (math.isfinite(value) and math.isfinite(norm)):
             self._recover_or_stop(state, loss, value, norm)
             return False
-        rate = settings.learning_rate_at(state.step) * state.learning_rate_factor
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        state.optimizer.step()
+        rate = self._learning_rate(state)
+        state.optimizer.step(rate)
         state.objective_state = loss.state
         if state.average is not None:
             state.average.update(state.step)
@@ -178,6 +169,9 @@ class Loop:
         self._sum_up(state, {f"terms.{n}": float(t) for n, t in loss.terms.items()})
         state.num_summed += 1
         return True
+
+    def _learning_rate(self, state: TrainingState) -> float:
+        return self.settings.learning_rate_at(state.step) * state.learning_rate_factor
 
     @staticmethod
     def _sum_up(state: TrainingState, values: Mapping[str, float]) -> None:
@@ -193,7 +187,7 @@ class Loop:
             "step": state.step,
             "loss": means["loss"],
             "relative_loss": _relative(means["loss"], trivial),
-            "learning_rate": state.optimizer.param_groups[0]["lr"],
+            "learning_rate": self._learning_rate(state),
             "gradient_norm": means["gradient_norm"],
             "seconds": seconds,
             "terms": terms,

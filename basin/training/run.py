@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from basin.core.threads import num_threads_for, threads
 from basin.core.types import Energy
 from basin.core.validation import all_finite, positive, positive_integer, same_event_shape
 from basin.energies.composed.standardised import Standardised
+from basin.energies.networks.layers import BLOCK_ROWS
 from basin.partition.log_z import LogZ
 from basin.paths.noised import Noised
 from basin.samplers.annealed_langevin import AnnealedLangevin
@@ -123,7 +125,7 @@ class Run:
         seed: int = 0,
         sigma: float | None = None,
         *,
-        num_steps: int = 500,
+        num_steps: int = 300,
         progress: bool = False,
     ) -> Tensor:
         """``n`` independent draws ``[n, *event]`` in the user's units, one chain each.
@@ -142,6 +144,12 @@ class Run:
         """
         positive_integer(n=n, num_steps=num_steps)
         core: Any = _core(self.energy)
+        with threads(num_threads_for(core, min(n, BLOCK_ROWS))):
+            return self._sample(core, n, seed, sigma, num_steps, progress)
+
+    def _sample(
+        self, core: Any, n: int, seed: int, sigma: float | None, num_steps: int, progress: bool
+    ) -> Tensor:
         device = next(core.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
         if self.has_noise_levels:

@@ -33,6 +33,7 @@ class Settings:
     checkpoint_every: int | None = None
     patience: int | None = 10
     recover: int = 0
+    num_threads: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,7 +52,7 @@ class Settings:
             positive(gradient_clip=self.gradient_clip)
         if self.ema_decay is not None:
             in_unit_interval(ema_decay=self.ema_decay)
-        for name in ("evaluate_every", "checkpoint_every", "patience"):
+        for name in ("evaluate_every", "checkpoint_every", "patience", "num_threads"):
             if getattr(self, name) is not None:
                 positive_integer(**{name: getattr(self, name)})
 
@@ -73,7 +74,7 @@ class Settings:
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of step ``step`` (from 0): linear warm-up times the schedule."""
         warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        return self.learning_rate * warm * self.schedule(step / self.num_steps)
+        return self.learning_rate * warm * self.schedule(min(1.0, step / self.num_steps))
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers for ``config.json``."""

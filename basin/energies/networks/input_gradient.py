@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from basin.energies.networks.activations import Activation
+from basin.energies.networks.layers import in_blocks
 
 __all__ = ["hidden_backward", "hidden_forward", "input_gradient"]
 
@@ -42,8 +43,12 @@ def input_gradient(x: Tensor, layers: Any, output: Tensor, activation: Activatio
     if by_hand and torch.is_grad_enabled():
         parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
         return _InputGradient.apply(activation, x, output, *parameters)
-    _, slopes = hidden_forward(x, layers, activation)
-    return hidden_backward(output, layers, slopes)
+
+    def sweeps(rows: Tensor) -> Tensor:
+        _, slopes = hidden_forward(rows, layers, activation)
+        return hidden_backward(output, layers, slopes)
+
+    return in_blocks(sweeps, x)
 
 
 def hidden_forward(x: Tensor, layers: Any, activation: Activation) -> tuple[Tensor, list[Tensor]]:
@@ -79,18 +84,23 @@ class _InputGradient(torch.autograd.Function):
     def forward(ctx: Any, activation: Activation, x: Tensor, w: Tensor, *wb: Tensor) -> Tensor:
         weights, biases = wb[::2], wb[1::2]
         h, slopes, curvatures = [x], [], []
-        for weight, bias in zip(weights, biases, strict=True):
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
             value, slope, curvature = activation.jet(torch.addmm(bias, h[-1], weight.t()))
             h.append(value)
             slopes.append(slope)
             curvatures.append(curvature)
+        # The last hidden value has no part in the gradient.
+        last = torch.addmm(biases[-1], h[-1], weights[-1].t())
+        slope, curvature = activation.slope_and_curvature(last)
+        slopes.append(slope)
+        curvatures.append(curvature)
         p, q = [w], []
         for weight, slope in zip(reversed(weights), reversed(slopes), strict=True):
             q.append(p[-1] * slope)
             p.append(q[-1] @ weight)
         ctx.activation, ctx.num_layers = activation, len(weights)
         ctx.save_for_backward(
-            x, w, *wb, *h[1:-1], *slopes, *curvatures, *reversed(p[:-1]), *reversed(q)
+            x, w, *wb, *h[1:], *slopes, *curvatures, *reversed(p[:-1]), *reversed(q)
         )
         return p[-1]
 

@@ -6,7 +6,7 @@ A confining term c/2 ||x||^2 makes exp(-E) integrable when c > 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,21 @@ from basin.core.tensors import event_sum
 from basin.core.validation import positive_integer
 
 __all__ = []  # for the networks of this folder, which import by path
+
+
+BLOCK_ROWS = 2048
+"""Rows whose hidden layers fit a processor's cache: what is evaluated at a time without a graph."""
+
+
+def in_blocks(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``function(x)`` block of rows by block, where that saves memory traffic.
+
+    Only without a graph and on a CPU: large temporaries then cost a page fault for every page at
+    every call (10,000 rows of 128 numbers took up to three times as long in one piece).
+    """
+    if torch.is_grad_enabled() or x.device.type != "cpu" or len(x) <= BLOCK_ROWS:
+        return function(x)
+    return torch.cat([function(rows) for rows in x.split(BLOCK_ROWS)])
 
 
 def linear_layer(

@@ -1,0 +1,75 @@
+"""Adam with explicit state takes the steps of ``torch.optim.Adam``, to the bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from basin.training.adam import Adam
+
+
+def parameters(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(4, 3), (4,), (1, 4)]
+    return [torch.nn.Parameter(torch.randn(s, generator=generator)) for s in shapes]
+
+
+def gradients(parameters, step):
+    generator = torch.Generator().manual_seed(100 + step)
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def run(num_steps, betas=(0.9, 0.99)):
+    mine = parameters()
+    optimizer = Adam(mine, betas)
+    for step in range(num_steps):
+        gradients(mine, step)
+        optimizer.step(0.01 * (step + 1))
+    return mine, optimizer
+
+
+def test_steps_are_those_of_torch():
+    theirs = parameters()
+    reference = torch.optim.Adam(theirs, betas=(0.9, 0.99), fused=True)
+    for step in range(5):
+        gradients(theirs, step)
+        reference.param_groups[0]["lr"] = 0.01 * (step + 1)
+        reference.step()
+    mine, _ = run(5)
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+    mutant, _ = run(5, betas=(0.9, 0.999))
+    assert not all(torch.equal(a, b) for a, b in zip(mutant, theirs, strict=True))
+
+
+def test_a_restored_optimiser_goes_on_to_the_same_bits():
+    whole, _ = run(5)
+    part, saved = run(3)
+    tensors = {name: value.clone() for name, value in saved.tensors().items()}
+    again = Adam(part, (0.9, 0.99))
+    again.restore(tensors)
+    for step in (3, 4):
+        gradients(part, step)
+        again.step(0.01 * (step + 1))
+    assert all(torch.equal(a, b) for a, b in zip(part, whole, strict=True))
+
+
+def test_the_gradient_is_clipped_to_its_norm():
+    mine = parameters()
+    gradients(mine, 0)
+    before = torch.cat([p.grad.flatten() for p in mine])
+    optimizer = Adam(mine, (0.9, 0.99))
+    assert optimizer.clip_gradient(None) == pytest.approx(float(before.norm()))
+    assert optimizer.clip_gradient(0.5) == pytest.approx(float(before.norm()))
+    after = torch.cat([p.grad.flatten() for p in mine])
+    assert torch.allclose(after, before * 0.5 / before.norm())
+    assert optimizer.clip_gradient(0.6) == pytest.approx(0.5)
+
+
+def test_a_parameter_without_gradient_is_left_alone():
+    mine = parameters()
+    gradients(mine, 0)
+    mine[1].grad = None
+    before = mine[1].detach().clone()
+    Adam(mine, (0.9, 0.99)).step(0.1)
+    assert torch.equal(mine[1], before)

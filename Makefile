@@ -20,7 +20,7 @@ TORCH   := $(shell grep '^torch==' requirements/pinned.txt)
 help:
 	@sed -n '1,5s/^# \{0,1\}//p' Makefile
 	@echo "make lint    the checks without the tests       make slow   the slow tests"
-	@echo "make docs    the pictures of the README         make exports   rewrite the export lists"
+	@echo "make docs    the picture of the README         make exports   rewrite the export lists"
 
 install: $(STAMP)
 
@@ -30,12 +30,12 @@ $(STAMP): requirements/pinned.txt pyproject.toml
 	  { echo "basin needs Python 3.11 or newer, got $$($(PYTHON) --version); set PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { echo "python3 has no venv; on Debian: apt-get install python3-venv"; rm -rf .venv; exit 1; }
-	@echo "installing into .venv (once) ..."
+	@echo "installing into .venv: once, a few minutes ..."
 	@$(BIN)/python -m pip install --quiet --no-index --no-deps $(TORCH) 2>/dev/null || \
 	 $(BIN)/python -m pip install --quiet --no-deps --index-url $(TORCH_INDEX) $(TORCH) || \
 	 $(BIN)/python -m pip install --quiet $(TORCH)
 	@$(BIN)/python -m pip install --quiet -r requirements/pinned.txt
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(STAMP)

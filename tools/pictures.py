@@ -1,4 +1,4 @@
-"""``make docs``: the pictures of the README, from the runs that ``make demo`` made."""
+"""``make docs``: the picture of the README, from a run that ``make demo`` made."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from basin.report import plot_images, plot_panels
+from basin.report import plot_panels
 
 IMAGES = Path("docs/images")
-BOARD, DIGITS = Path("runs/demo-checkerboard"), Path("runs/demo-digits")
+BOARD = Path("runs/demo-checkerboard")
 
 
 def main() -> int:
-    """Draw from both run folders."""
-    for folder in (BOARD, DIGITS):
-        if not (folder / "config.json").is_file():
-            raise SystemExit(f"{folder} is not there; run: make demo")
+    """Draw the lesson's panels, the truth above the model."""
+    if not (BOARD / "config.json").is_file():
+        raise SystemExit(f"{BOARD} is not there; run: make demo")
     IMAGES.mkdir(parents=True, exist_ok=True)
     _save(plot_panels(BOARD), IMAGES / "checkerboard.png")
-    _save(plot_images(DIGITS, "samples", num_images=40), IMAGES / "digits.png")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from basin.cli import job
 from basin.cli.parser import Parser
 from basin.cli.show import show_end
+from basin.core.validation import positive_integer
 from basin.training import resume
 
 __all__ = ["run"]
@@ -22,8 +23,12 @@ def run(arguments: list[str]) -> int:
     """Check the folder, train on, finish."""
     parser = Parser("resume", "DIR", DESCRIPTION, EXAMPLES)
     parser.add_argument("folder", metavar="DIR", help="run folder")
-    folder = job.existing_folder(parser.parse(arguments)["folder"])
-    done = resume(folder, progress=True)
-    job.finish(done, job.data_of(done))
-    show_end(done)
+    parser.add_argument(
+        "--num_samples", type=int, help="rows of samples.npz; by default as basin train chooses"
+    )
+    given = parser.parse(arguments)
+    if given["num_samples"] is not None:
+        positive_integer(num_samples=given["num_samples"])
+    done = resume(job.existing_folder(given["folder"]), progress=True)
+    show_end(done, job.finish(done, job.data_of(done), num_samples=given["num_samples"]))
     return 0

@@ -5,45 +5,55 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from basin.cli.job import folder_of
+from basin.training import Run
+
 __all__ = ["evaluation_table", "show_end"]
+
+_HEADINGS = ("measure", "value", "± error", "floor", "p-value", "meaning")
 
 
 def evaluation_table(results: Mapping[str, Any]) -> str:
-    """One line a measure: value, standard error, floor, and which density it is about.
+    """One line a measure, after a line that says which density they are about.
 
     >>> print(evaluation_table({"kl_to_truth": {"value": 0.0123, "standard_error": 0.001,
-    ...     "floor": 0.0, "about": {"density": "p_sigma", "sigma": 0.1, "weights": "ema"}}}))
-    kl_to_truth                 0.0123 ± 0.001     floor 0          p_sigma, sigma 0.1, ema weights
+    ...     "floor": 0.0, "meaning": "KL divergence, in nats", "p_value": None,
+    ...     "about": {"density": "p_sigma", "sigma": 0.1, "weights": "ema"}}}))
+    about p_sigma, sigma 0.1, ema weights
+    measure      value   ± error  floor  p-value  meaning
+    kl_to_truth  0.0123  0.001    0               KL divergence, in nats
     """
-    return "\n".join(
-        _line(name, value) for name, value in results.items() if isinstance(value, Mapping)
-    )
+    measures = {name: value for name, value in results.items() if isinstance(value, Mapping)}
+    measures = {name: value for name, value in measures.items() if "value" in value}
+    abouts = list(dict.fromkeys(_about(value) for value in measures.values()))
+    rows: list[tuple[str, ...]] = [_HEADINGS]
+    for name, result in measures.items():
+        keys = ("value", "standard_error", "floor", "p_value")
+        meaning = str(result.get("meaning") or "")
+        meaning += f" ({_about(result)})" if len(abouts) > 1 else ""
+        rows.append((name, *(_number(result.get(key)) for key in keys), meaning))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADINGS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
+    about = [f"about {abouts[0]}"] if len(abouts) == 1 else []
+    skipped = results.get("not_done") or {}
+    not_done = [f"not done: {name}: {why}" for name, why in dict(skipped).items()]
+    return "\n".join(line.rstrip() for line in [*about, *lines, *not_done])
 
 
-def show_end(run: Any) -> None:
-    """The page to open and the commands to try next."""
-    folder = run.folder
+def show_end(run: Run, results: Mapping[str, Any]) -> None:
+    """The measures, the page to open and the commands to try next."""
+    folder = folder_of(run)
+    print(f"\n{evaluation_table(results)}")
     print(f"\nreport: {folder / 'report.html'}")
     print("next:")
     print(f"  basin sample {folder} --num_samples 1000 --out draws.csv")
     print(f"  basin evaluate {folder} --json")
-    if run.config["data"].get("kind") == "table":
+    if run.config["data"].get("kind") == "table" and run.log_z is not None:
         print(f"  basin score {folder} TABLE --out scores.csv")
 
 
-def _line(name: str, result: Mapping[str, Any]) -> str:
-    value = result.get("value")
-    error = result.get("standard_error")
-    floor = result.get("floor")
-    p_value = result.get("p_value")
-    shown = _number(value) + (f" ± {_number(error)}" if isinstance(error, int | float) else "")
-    beside = f"floor {_number(floor)}" if isinstance(floor, int | float) else ""
-    if isinstance(p_value, int | float):
-        beside += f"{'  ' if beside else ''}p = {_number(p_value)}"
-    return f"{name:27} {shown:18} {beside:16} {_about(result.get('about') or {})}".rstrip()
-
-
-def _about(about: Mapping[str, Any]) -> str:
+def _about(result: Mapping[str, Any]) -> str:
+    about = result.get("about") or {}
     parts = [str(about["density"])] if about.get("density") else []
     if isinstance(about.get("sigma"), int | float):
         parts.append(f"sigma {_number(about['sigma'])}")
@@ -53,8 +63,10 @@ def _about(about: Mapping[str, Any]) -> str:
 
 
 def _number(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, int | float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
-        return "[" + " ".join(_number(item) for item in value) + "]"
+        return "[" + " ".join(map(_number, value)) + "]"
     return str(value)

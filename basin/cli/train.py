@@ -76,7 +76,7 @@ def run(arguments: list[str]) -> int:
     energy_settings = {name: settled[name] for name in settled if _is_said("energy", name, words)}
     if "seed" in inspect.signature(classes["energy"]).parameters:
         energy_settings["seed"] = given["seed"]
-    done = train(
+    done, results = train(
         dataset,
         build_energy(dataset, classes["energy"], energy_settings),
         classes["objective"](**_own(given, "objective")),
@@ -85,7 +85,7 @@ def run(arguments: list[str]) -> int:
         num_samples=given["num_samples"],
         **_pick(given, _options(basin.fit)),
     )
-    show_end(done)
+    show_end(done, results)
     return 0
 
 
@@ -109,7 +109,8 @@ def _make_parser(classes: Mapping[str, type]) -> Parser:
     )
     parser.add_argument("--config", metavar="FILE", help="settings from a YAML file")
     parser.add_argument("--preset", metavar="NAME", help="settings that Basin ships: course")
-    parser.add_argument("--num_samples", type=int, default=NUM_SAMPLES, help="rows of samples.npz")
+    counts = ", ".join(f"{count:,} for {kind}" for kind, count in NUM_SAMPLES.items())
+    parser.add_argument("--num_samples", type=int, help=f"rows of samples.npz; by default {counts}")
     parser.add_argument(
         "--print_config", action="store_true", help="print all settings as YAML and stop"
     )

@@ -83,7 +83,7 @@ class DualScoreMatching(Objective):
     """The default of Basin: a normalised log density at every noise level, trained without MCMC.
 
     Args:
-        sigma_min: lowest noise level, in the model's coordinates; None takes sd / 50 of the data.
+        sigma_min: lowest noise level, in the model's coordinates; None reads it off the data.
         sigma_max: highest level, beyond the diameter of the data; None takes the diameter.
         num_noised: rows of the batch that are noised (four noises each, one level a row); the
             others are only possible sources of the posterior-mean targets.

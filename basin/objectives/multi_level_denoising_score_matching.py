@@ -45,7 +45,7 @@ class MultiLevelDenoisingScoreMatching(Objective):
     """Denoising score matching with sigma drawn log-uniformly between the ends of a ladder.
 
     Args:
-        sigma_min: lowest level, in the model's coordinates; None takes sd / 50 of the data.
+        sigma_min: lowest level, in the model's coordinates; None reads it off the data.
         sigma_max: highest level; None takes the diameter of the data.
         num_noised: rows of the batch that are noised (each with z and -z at a level of its own);
             the others are only possible sources of the posterior-mean targets.

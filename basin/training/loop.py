@@ -34,6 +34,7 @@ __all__ = ["Loop", "TrainingState"]
 
 Draw = Callable[[int, torch.Generator], Tensor]
 
+_HELD_OUT_ROWS = 1024  # at a time, where batches are smaller
 _VALIDATION_SEED = 20_261_123  # fixed noise: validation losses of two steps are comparable
 
 
@@ -212,7 +213,7 @@ class Loop:
         generator = torch.Generator(self.validation.device).manual_seed(_VALIDATION_SEED)
         total, trivial, count = 0.0, 0.0, 0
         has_trivial = True
-        for rows in self.validation.split(self.settings.batch_size):
+        for rows in self.validation.split(max(self.settings.batch_size, _HELD_OUT_ROWS)):
             loss = self.objective(energy, rows, objective_state, generator)
             total += float(loss.value.detach()) * len(rows)
             count += len(rows)

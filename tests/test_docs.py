@@ -1,0 +1,50 @@
+"""What the README and the pages in docs/ say runs: the Python, and every basin command."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from basin.cli.choices import read_settings
+from basin.cli.main import COMMANDS
+from basin.cli.train import _choose, _make_parser
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> list[str]:
+    """Every ``basin ...`` line of the pages, without its comment."""
+    found = []
+    for page in PAGES:
+        found += re.findall(r"^ {4}(basin .*?)(?: {2,}#.*)?$", page.read_text(), re.MULTILINE)
+    return found
+
+
+def test_the_ten_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert code is not None
+    quick = code[1].replace("num_steps=4000", "num_steps=20").replace("(128, 128, 128)", "(8,)")
+    assert quick != code[1]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(quick, "README.md", "exec"), {})
+    assert "kl" in capsys.readouterr().out.lower()
+    assert (tmp_path / "runs" / "mine" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_of_the_pages_is_known(command):
+    words = shlex.split(re.split(r" [|>] ", command)[0], comments=True)
+    assert words[1] in COMMANDS
+    if words[1] == "train":
+        settings, left = read_settings([word for word in words[2:] if word != "--print_config"])
+        _make_parser(_choose(settings)).parse(left)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,11 +29,11 @@ from basin.samplers import AnnealedLangevin
 from basin.schedules import Geometric
 from basin.training import Run, RunFolderError
 from basin.training import load_data as load_training_data
+from basin.training.folder import other_files
 
 __all__ = [
     "DEFAULT_OBJECTIVE",
     "NUM_SAMPLES",
-    "RUN_FILES",
     "build_energy",
     "check_ending",
     "check_out",
@@ -54,19 +53,6 @@ __all__ = [
 ]
 
 DEFAULT_OBJECTIVE = "DualScoreMatching"
-
-# What Basin writes into a run folder; --overwrite removes these and nothing else.
-RUN_FILES = (
-    "config.json",
-    "model*.safetensors",
-    "history.jsonl",
-    "history.writing",
-    "events.out.tfevents*",
-    "samples.npz",
-    "evaluation.json",
-    "report.html",
-    "checkpoint",
-)
 
 # Rows of samples.npz unless the user says otherwise: enough for shares of modes to half a percent
 # where they are cheap, fewer where a row is an image.
@@ -95,7 +81,10 @@ def build_energy(dataset: Dataset, kind: type, settings: Mapping[str, Any]) -> t
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds anything, before any work; ``overwrite`` removes another run."""
+    """Refuse a folder that holds anything, before any work; ``overwrite`` allows another run.
+
+    Nothing is removed here: :func:`basin.fit` does that when all input has passed its checks.
+    """
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {out}")
     found = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
@@ -110,9 +99,12 @@ def check_out(out: Path, *, overwrite: bool) -> None:
             f"--out must be a new or empty folder, got {out}, which holds another run: "
             f"go on with it by basin resume {out}, give another folder, or say --overwrite"
         )
-    for pattern in RUN_FILES:
-        for path in out.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    foreign = other_files(out)
+    if foreign:
+        raise ValueError(
+            f"--overwrite must find nothing but a run in {out}, got {', '.join(foreign[:3])} "
+            "beside it; nothing was removed: give another folder, or move them away"
+        )
 
 
 def train(
@@ -298,12 +290,14 @@ def write_rows(
                 file.write((",".join(map(_quoted, header)) + "\n").encode())
                 np.savetxt(file, table, fmt="%.9g", delimiter=",")
         os.replace(aside, path)
+    except OSError as error:
+        raise _naming(path, error) from error
     finally:
         aside.unlink(missing_ok=True)
 
 
 def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\n') else name
+    return '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\r\n') else name
 
 
 def _dimension(dataset: Dataset) -> int | tuple[int, ...]:
@@ -313,8 +307,18 @@ def _dimension(dataset: Dataset) -> int | tuple[int, ...]:
 
 def _write_text(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.writing")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:
+        raise _naming(path, error) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _naming(path: Path, error: OSError) -> OSError:
+    """The same error about the file that was asked for, not the one beside it."""
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def _say(what: str) -> None:

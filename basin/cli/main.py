@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
 from difflib import get_close_matches
+from typing import Any, TextIO, cast
 
 from basin.version import __version__
 
@@ -67,11 +69,14 @@ def main(arguments: list[str] | None = None) -> int:
     """
     if arguments is None:
         sys.argv[0] = "basin"  # the run folder records the command as one would type it
+        _make_streams_safe()
     given = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in given
     given = [word for word in given if word != "--debug"]
     try:
-        return _run(given)
+        code = _run(given)
+        sys.stdout.flush()
+        return code
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BrokenPipeError:
@@ -101,14 +106,51 @@ def _run(given: list[str]) -> int:
     return importlib.import_module(f"basin.cli.{command}").run(rest)
 
 
+class _Unheard:
+    """Standard error whose reader may go away (``2>&1 | head``): the run goes on without it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            return len(text)
+
+
+def _make_streams_safe() -> None:
+    """No output ends a run: closed streams, a reader that left, letters outside the locale."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller (2>&-)
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.stderr = cast(TextIO, _Unheard(sys.stderr))
+
+
 def _report(error: BaseException, given: list[str]) -> int:
     """Print the one line and choose the exit code."""
     if isinstance(error, KeyboardInterrupt):
         message, code = str(error) or "interrupted", 130
     elif type(error).__name__ == "RunFolderError":
         message, code = str(error), 3
-    elif isinstance(error, ArithmeticError) or _is_full_disk(error):
+    elif isinstance(error, OSError) and _is_full_disk(error):
+        where = f"{error.filename} could not be written: " if error.filename else ""
+        code = 1
+        message = f"{where}the disk is full; free some space, then repeat the command, "
+        message += "or go on with a run by basin resume DIR"
+        message = str(error) if "disk is full" in str(error) else message
+    elif isinstance(error, ArithmeticError):
         message, code = str(error), 1
+    elif isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        message, code = f"memory is not enough: {error}; ask for fewer rows or a smaller batch", 1
+    elif isinstance(error, OSError) and error.filename and error.strerror:
+        message, code = f"{error.filename} cannot be used: {error.strerror}; give another path", 2
     elif isinstance(error, OSError | ValueError) or _is_missing_extra(error):
         message, code = str(error), 2
     else:

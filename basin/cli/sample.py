@@ -26,7 +26,8 @@ def run(arguments: list[str]) -> int:
     """Load, draw, write."""
     parser = Parser("sample", "DIR [options]", DESCRIPTION, EXAMPLES)
     parser.add_argument("folder", metavar="DIR", help="run folder")
-    parser.add_argument("--num_samples", type=int, default=NUM_SAMPLES, help="rows to draw")
+    counts = ", ".join(f"{count:,} for {kind}" for kind, count in NUM_SAMPLES.items())
+    parser.add_argument("--num_samples", type=int, help=f"rows to draw; by default {counts}")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same machine: same bits")
     parser.add_argument(
         "--sigma", type=float | None, default=None, help="noise level; the run's own when left out"
@@ -35,7 +36,8 @@ def run(arguments: list[str]) -> int:
         "--out", metavar="FILE", help=".npz, .npy or .csv; DIR/samples.npz when left out"
     )
     given = parser.parse(arguments)
-    positive_integer(num_samples=given["num_samples"])
+    if given["num_samples"] is not None:
+        positive_integer(num_samples=given["num_samples"])
     if given["sigma"] is not None:
         positive(sigma=given["sigma"])
     model = open_run(given["folder"])
@@ -43,7 +45,7 @@ def run(arguments: list[str]) -> int:
     draw(
         model,
         path,
-        num_samples=given["num_samples"],
+        num_samples=given["num_samples"] or NUM_SAMPLES[model.config["data"]["kind"]],
         seed=given["seed"],
         sigma=given["sigma"],
     )

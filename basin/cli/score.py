@@ -39,6 +39,7 @@ def run(arguments: list[str]) -> int:
     given = parser.parse(arguments)
     if given["out"] is not None:
         check_ending(Path(given["out"]))
+        _not_the_table(Path(given["out"]), Path(given["table"]))
     model = open_run(given["folder"])
     data = model.config["data"]
     rows = read_rows(given["table"], data["event_shape"], columns=data["columns"])
@@ -57,3 +58,9 @@ def run(arguments: list[str]) -> int:
     write_rows(path, {"log_density": log_density, "anomaly_score": -log_density}, None)
     print(path)
     return 0
+
+
+def _not_the_table(out: Path, table: Path) -> None:
+    """Refuse to write the scores over the rows that they are about."""
+    if out.exists() and table.exists() and out.samefile(table):
+        raise ValueError(f"--out must be another file than TABLE, got {out} for both")

@@ -53,7 +53,8 @@ TITLES = {
 }
 
 # What this command fills in, or says in another way, of basin.fit and basin.datasets.load.
-FILLED = {"energy", "x", "objective", "out", "progress", "validation", "source", "fingerprint"}
+FILLED = {"energy", "x", "objective", "out", "overwrite", "progress", "validation"}
+FILLED |= {"source", "fingerprint"}
 
 
 def run(arguments: list[str]) -> int:
@@ -83,6 +84,7 @@ def run(arguments: list[str]) -> int:
         out,
         kernel=classes["sampler"](**_own(given, "sampler")) if "sampler" in classes else None,
         num_samples=given["num_samples"],
+        overwrite=given["overwrite"],
         **_pick(given, _options(basin.fit)),
     )
     show_end(done, results)
@@ -110,7 +112,12 @@ def _make_parser(classes: Mapping[str, type]) -> Parser:
     parser.add_argument("--config", metavar="FILE", help="settings from a YAML file")
     parser.add_argument("--preset", metavar="NAME", help="settings that Basin ships: course")
     counts = ", ".join(f"{count:,} for {kind}" for kind, count in NUM_SAMPLES.items())
-    parser.add_argument("--num_samples", type=int, help=f"rows of samples.npz; by default {counts}")
+    parser.add_argument(
+        "--num_samples",
+        type=int | None,
+        default=None,
+        help=f"rows of samples.npz; by default {counts}",
+    )
     parser.add_argument(
         "--print_config", action="store_true", help="print all settings as YAML and stop"
     )

@@ -46,6 +46,7 @@ from basin.core.validation import non_negative as non_negative
 from basin.core.validation import positive as positive
 from basin.core.validation import positive_integer as positive_integer
 from basin.core.validation import same_event_shape as same_event_shape
+from basin.core.validation import seed_number as seed_number
 
 __all__ = [
     "Density",
@@ -90,6 +91,7 @@ __all__ = [
     "require_score_trainable",
     "same_event_shape",
     "score",
+    "seed_number",
     "single_draw_targets",
     "stratified_uniform",
     "threads",

@@ -19,6 +19,7 @@ __all__ = [
     "positive",
     "positive_integer",
     "same_event_shape",
+    "seed_number",
 ]
 
 
@@ -46,6 +47,16 @@ def positive_integer(**values: int) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+
+
+def seed_number(**values: int) -> None:
+    """Raise ``ValueError`` unless each value is a seed: a whole number from 0 to below 2^62.
+
+    Generators take 64 bits; training doubles its seed, so that batches and noise differ.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**62:
+            raise ValueError(f"{name} must be a whole number from 0 to below 2^62, got {value!r}")
 
 
 def in_unit_interval(**values: float) -> None:

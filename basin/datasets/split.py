@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from basin.core.validation import positive_integer
+from basin.core.validation import positive_integer, seed_number
 
 __all__ = ["Split", "split_rows"]
 
@@ -85,7 +85,7 @@ def split_rows(
         (1, 1, 8)
     """
     positive_integer(max_held_out=max_held_out)
-    _seed(seed)
+    seed_number(seed=seed)
     sizes = []
     for name, fraction in (
         ("validation_fraction", validation_fraction),
@@ -140,8 +140,3 @@ def _distinct(num_rows: int, count: int, generator: torch.Generator) -> Tensor:
         _, first = np.unique(drawn, return_index=True)
         drawn = drawn[np.sort(first)]
     return torch.from_numpy(drawn[:count])
-
-
-def _seed(seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63 - 1:
-        raise ValueError(f"seed must be a whole number, zero or above, got {seed!r}")

@@ -202,6 +202,7 @@ def _training(record: RunRecord, lines: tuple[Picture, ...]) -> Iterator[str]:
         "learning rate": format_setting(training.get("learning_rate")),
         "time": _duration(last.get("seconds")),
         "ended": str(record.config.get("training_ended") or ""),
+        "choice of σ": str(record.config.get("sigma_choice") or ""),
     }
     yield _facts({name: escape(text) for name, text in facts.items() if text not in ("–", "")})
     explanation = record.config.get("explanation")

@@ -291,6 +291,9 @@ def _other_warnings(record: RunRecord) -> list[str]:
         warnings.append("Training has not finished: `basin resume` goes on with it.")
     for name, reason in list(_mapping(record.evaluation.get("not_done")).items())[:20]:
         warnings.append(f"Not checked, {plain_text(name, 60)}: {plain_text(reason, 400)}")
+    choice = record.config.get("sigma_choice")
+    if isinstance(choice, str) and "lowest level of the ladder" in choice:
+        warnings.append(f"σ was chosen by {plain_text(choice, 400)}.")
     written = record.config.get("basin_version")
     if isinstance(written, str) and written != basin.__version__:
         warnings.append(

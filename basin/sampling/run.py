@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from basin.core.types import Energy, Kernel, Path
-from basin.core.validation import all_finite, positive_integer
+from basin.core.validation import all_finite, positive_integer, seed_number
 from basin.mcmc.finiteness import finite_rows
 from basin.sampling.adapt import StepSizeAdaptation, is_adaptable
 from basin.sampling.chains import Chains, DivergenceError, DivergenceWarning
@@ -250,8 +250,7 @@ def _generator(
     device = x0_or_num_chains.device if is_given else device_of(energy)
     if isinstance(seed, torch.Generator):
         return seed
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be a whole number, zero or above, got {seed!r}")
+    seed_number(seed=seed)
     return torch.Generator(device).manual_seed(seed)
 
 

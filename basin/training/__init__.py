@@ -12,6 +12,7 @@ from basin.training.checkpoint import latest_checkpoint as latest_checkpoint
 from basin.training.checkpoint import read_tensors as read_tensors
 from basin.training.checkpoint import write_checkpoint as write_checkpoint
 from basin.training.checkpoint import write_tensors as write_tensors
+from basin.training.config_faults import faults as faults
 from basin.training.data import TrainingData as TrainingData
 from basin.training.errors import RunFolderError as RunFolderError
 from basin.training.errors import TrainingDiverged as TrainingDiverged
@@ -26,6 +27,7 @@ from basin.training.fit import resume as resume
 from basin.training.folder import FORMAT as FORMAT
 from basin.training.folder import claim as claim
 from basin.training.folder import load_weights as load_weights
+from basin.training.folder import other_files as other_files
 from basin.training.folder import read_config as read_config
 from basin.training.folder import write_config as write_config
 from basin.training.folder import write_weights as write_weights
@@ -59,6 +61,7 @@ __all__ = [
     "chosen_and_other",
     "claim",
     "evaluate",
+    "faults",
     "fit",
     "latest_checkpoint",
     "load",
@@ -66,6 +69,7 @@ __all__ = [
     "load_weights",
     "log_z_at_top",
     "log_z_down_the_ladder",
+    "other_files",
     "read_config",
     "read_history",
     "read_tensors",

@@ -40,7 +40,12 @@ def load_data(config: dict[str, Any]) -> Dataset | Density:
     """The data that a config names; an error says when only the caller has them."""
     source = config["data"]["source"]
     if source is not None:
-        return load(**source)
+        try:
+            return load(**source)
+        except (TypeError, AttributeError) as error:
+            raise RunFolderError(
+                f"config.json must say where the data came from, got {str(source)[:200]}: {error}"
+            ) from error
     density = build_density(config)
     if density is None:
         raise RunFolderError(

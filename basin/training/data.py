@@ -45,6 +45,11 @@ class TrainingData:
             generator = torch.Generator().manual_seed(_VALIDATION_SEED)
             validation = rows.draw(_NUM_VALIDATION_DRAWS, generator)
         if validation is not None:
+            if not isinstance(validation, Tensor):
+                raise TypeError(f"validation must be a Tensor, got {type(validation)}")
+            if not len(validation):
+                raise ValueError("validation must have rows, got none; None holds none out")
+            validation = validation.to(torch.float32)
             same_event_shape("validation", validation, rows.event_shape)
             all_finite("validation", validation)
         description = {

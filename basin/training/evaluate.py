@@ -21,12 +21,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from basin.core.types import Density
+from basin.core.validation import seed_number
 from basin.datasets.load import Dataset
 from basin.datasets.rows import FreshDraws, Rows
 from basin.energies.composed.standardised import Standardised
@@ -42,6 +44,7 @@ from basin.evaluation.mmd import mmd
 from basin.evaluation.mode_weights import mode_weights, mode_weights_of_energy
 from basin.evaluation.relative_loss import relative_loss
 from basin.evaluation.total_variation import total_variation
+from basin.training.errors import RunFolderError
 from basin.training.run import Run
 
 __all__ = ["evaluate"]
@@ -136,6 +139,7 @@ class _Subject:
 
     @classmethod
     def of(cls, run: Run, dataset: Dataset | Density, seed: int) -> _Subject:
+        seed_number(seed=seed)
         generator = torch.Generator().manual_seed(seed)
         if isinstance(dataset, Density):
             density, train, held_out = dataset, FreshDraws(dataset), None
@@ -379,9 +383,15 @@ def _samples_of(run: Run, seed: int) -> Tensor:
     """Those in the folder when they are of the run's level, else fresh ones; user's units."""
     path = None if run.folder is None else run.folder / "samples.npz"
     if path is not None and path.is_file():
-        with np.load(path, allow_pickle=False) as file:
-            level = float(file["sigma"]) if "sigma" in file else None
-            rows = torch.from_numpy(np.asarray(file["samples"])) if "samples" in file else None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                level = float(file["sigma"]) if "sigma" in file else None
+                rows = torch.from_numpy(np.asarray(file["samples"])) if "samples" in file else None
+        except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
+            raise RunFolderError(
+                f"{path} must hold samples as Basin wrote them, got a file that cannot be read "
+                f"({error}); draw them again: basin sample {path.parent}"
+            ) from error
         same_level = level == run.sigma or (
             level is not None and run.sigma is not None and math.isclose(level, run.sigma)
         )

@@ -31,6 +31,7 @@ from basin.training.average import WeightAverage
 from basin.training.build import build_energy, build_objective, load_data
 from basin.training.checkpoint import checkpoints, latest_checkpoint
 from basin.training.data import TrainingData
+from basin.training.errors import RunFolderError
 from basin.training.finish import (
     chosen_and_other,
     log_z_at_top,
@@ -74,6 +75,7 @@ def fit(
     num_threads: int | None = None,
     seed: int = 0,
     out: str | Path | None = None,
+    overwrite: bool = False,
     progress: bool = False,
 ) -> Run:
     """Train ``energy`` on ``x`` by minimising ``objective``; nothing is rescaled in secret.
@@ -108,6 +110,7 @@ def fit(
             torch's own number for large ones.
         seed: of batches and noise. Same seed, same machine: the same bits.
         out: new run folder; None keeps everything in memory.
+        overwrite: empty ``out`` first if it holds another run; after all checks of the input.
         progress: show a bar, or plain lines when the output is not a terminal.
 
     Returns:
@@ -147,13 +150,17 @@ def fit(
     if sigma is not None:
         positive(sigma=sigma)
     objective = DualScoreMatching() if objective is None else objective
+    if not isinstance(energy, nn.Module):
+        raise TypeError(f"energy must be a torch.nn.Module, got {energy!r}")
+    if isinstance(objective, type) or not isinstance(objective, Objective):
+        raise TypeError(f"objective must be one, as DualScoreMatching(), got {objective!r}")
     job = _Job(energy, objective, TrainingData.of(x, validation), settings, sigma)
     job.check()
     job.fit_base()
     state = job.initial_state()
     job.check_sigma(state)
     config = job.config()
-    folder = None if out is None else claim(Path(out))
+    folder = None if out is None else claim(Path(out), overwrite=overwrite)
     if folder is not None:
         write_config(folder, config)
     return job.train(state, folder, config, History(folder), progress)
@@ -180,21 +187,24 @@ def resume(
     config = read_config(folder)
     if config["finished"] is not None:
         return load(folder, energy)
+    try:
+        energy = build_energy(config) if energy is None else energy
+        objective = build_objective(config)
+    except (ValueError, TypeError) as error:
+        raise RunFolderError(f"{folder / 'config.json'} must describe a run: {error}") from error
     data = TrainingData.of(load_data(config) if x is None else x, None)
     _require_same_data(config["data"], data.description)
-    job = _Job(
-        build_energy(config) if energy is None else energy,
-        build_objective(config),
-        data,
-        Settings.from_json(config["training"]),
-        config["requested_sigma"],
-    )
+    settings = Settings.from_json(config["training"])
+    job = _Job(energy, objective, data, settings, config["requested_sigma"])
     job.check()
     job.fit_base()
     state = job.initial_state()
     if checkpoints(folder / "checkpoint"):
-        _, tensors, record = latest_checkpoint(folder / "checkpoint")
-        state.restore(tensors, record)
+        path, tensors, record = latest_checkpoint(folder / "checkpoint")
+        try:
+            state.restore(tensors, record)
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise RunFolderError(f"{path} must be a checkpoint of this run: {error}") from error
     history = History(folder, read_history(folder, until_step=state.step))
     return job.train(state, folder, config, history, progress)
 
@@ -387,11 +397,14 @@ class _Job:
         level, curve = sigma_by_likelihood(
             self.core, self._to_core(self.data.validation), lowest, highest
         )
-        return {
-            "sigma": level,
-            "sigma_choice": "highest held-out likelihood",
-            "sigma_curve": curve,
-        }
+        choice = "highest held-out likelihood"
+        if level == lowest:
+            choice += (
+                ", at the lowest level of the ladder: the likelihood still rises as sigma falls, "
+                "as it does where the rows lie on a grid or on a plane (whole numbers, constant or "
+                "dependent columns), so this is a limit of the ladder and not of the data"
+            )
+        return {"sigma": level, "sigma_choice": choice, "sigma_curve": curve}
 
     def _log_z(self, sigma: float | None, ladder: dict[str, float] | None) -> Any:
         if not self.objective.normalises or ladder is None or sigma is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,54 @@ from typing import Any
 from torch import nn
 
 from basin.training.checkpoint import read_tensors, write_tensors
+from basin.training.config_faults import faults
 from basin.training.errors import RunFolderError
 
-__all__ = ["FORMAT", "claim", "load_weights", "read_config", "write_config", "write_weights"]
+__all__ = [
+    "FORMAT",
+    "claim",
+    "load_weights",
+    "other_files",
+    "read_config",
+    "write_config",
+    "write_weights",
+]
 
 FORMAT = 1
 
+# What Basin writes into a run folder; ``overwrite`` removes these and nothing else.
+_RUN_FILES = (
+    "config.json",
+    "config.writing-*",
+    "model*.safetensors",
+    "model*.writing-*",
+    "history.jsonl",
+    "history.writing",
+    "events.out.tfevents*",
+    "samples.npz",
+    "evaluation.json",
+    "report.html",
+    ".*.writing",
+    ".report-*.html",
+    "checkpoint",
+)
 
-def claim(folder: Path) -> Path:
-    """Make the folder of a new run; one that holds anything is refused and left as it is."""
+
+def other_files(folder: Path) -> list[str]:
+    """Names in a folder that no run of Basin wrote."""
+    own = {path for pattern in _RUN_FILES for path in folder.glob(pattern)}
+    return sorted(path.name for path in folder.iterdir() if path not in own or path.is_symlink())
+
+
+def claim(folder: Path, *, overwrite: bool = False) -> Path:
+    """Make the folder of a new run; one that holds anything is refused and left as it is.
+
+    ``overwrite`` empties the folder of another run that holds nothing else.
+    """
+    is_run = any((folder / name).exists() for name in ("config.json", "checkpoint"))
+    if overwrite and is_run and not other_files(folder):
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"out must be a folder, got the file {folder}; give another name")
     if folder.is_dir() and any(folder.iterdir()):
@@ -35,6 +75,13 @@ def claim(folder: Path) -> Path:
             f"choose another folder or remove it{go_on}"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "config.json").touch(exist_ok=False)  # of two that start at once, one gets it
+    except FileExistsError:
+        raise RunFolderError(
+            f"out must be a new or empty folder, got {folder}, which another run has just taken; "
+            "choose another folder"
+        ) from None
     return folder
 
 
@@ -65,8 +112,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             "is it a folder that `basin train --out` wrote?"
         )
     try:
-        config = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} must be JSON, got something else ({error})") from error
     if not isinstance(config, dict) or not {"format", "energy", "objective"} <= config.keys():
         raise RunFolderError(f"{path} must be the config of a Basin run, got another JSON file")
@@ -74,6 +121,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RunFolderError(
             f"{path} must have format {FORMAT}, got {config['format']!r}: it was written by Basin "
             f"{config.get('basin_version')}; use that version, or train anew"
+        )
+    wrong = next(faults(config), None)
+    if wrong is not None:
+        raise RunFolderError(
+            f"{path} must be as Basin wrote it, got {wrong}; restore the file, or train anew"
         )
     return config
 

@@ -59,16 +59,19 @@ def read_history(folder: Path, until_step: int | None = None) -> list[dict[str, 
     if not path.is_file():
         return []
     records = []
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError):
             if number == len(lines):
                 break
+            record = None
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
             raise RunFolderError(
-                f"{path} must hold one JSON object a line, got something else in line {number}"
-            ) from error
+                f"{path} must hold one JSON object with a step a line, got something else in "
+                f"line {number}; mend or remove the file (it holds the curves, not the model)"
+            )
         if until_step is None or record["step"] <= until_step:
             records.append(record)
     return records

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from basin.core.types import Loss, Objective
 from basin.training.adam import Adam
 from basin.training.average import WeightAverage
-from basin.training.checkpoint import latest_checkpoint, write_checkpoint
+from basin.training.checkpoint import checkpoints, latest_checkpoint, write_checkpoint
 from basin.training.errors import TrainingDiverged, TrainingInterrupted
 from basin.training.history import History
 from basin.training.settings import Settings
@@ -247,8 +247,8 @@ class Loop:
         term = f"term {bad[0]!r} of the loss" if bad else "the loss"
         what = f"{term} is {value}" if not math.isfinite(value) else f"the gradient norm is {norm}"
         where = f"{type(self.objective).__name__}, step {state.step + 1}: {what}"
-        can_recover = self.checkpoint_folder is not None and state.step > 0
-        if state.recoveries < self.settings.recover and can_recover:
+        has_checkpoint = self.checkpoint_folder is not None and checkpoints(self.checkpoint_folder)
+        if state.recoveries < self.settings.recover and has_checkpoint:
             assert self.checkpoint_folder is not None
             recoveries, factor = state.recoveries + 1, state.learning_rate_factor / 2
             path, tensors, record = latest_checkpoint(self.checkpoint_folder)
@@ -264,7 +264,7 @@ class Loop:
                 }
             )
             return
-        kept = "; the last good checkpoint is kept" if self.checkpoint_folder else ""
+        kept = "; the last good checkpoint is kept" if has_checkpoint else ""
         raise TrainingDiverged(
             f"training stopped, {where}{kept}. Try, in this order: a lower learning_rate "
             f"(now {self.settings.learning_rate:g}), a larger sigma or sigma_min, a smaller "

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from basin.core.threads import num_threads_for, threads
 from basin.core.types import Energy
-from basin.core.validation import all_finite, positive, positive_integer, same_event_shape
+from basin.core.validation import (
+    all_finite,
+    positive,
+    positive_integer,
+    same_event_shape,
+    seed_number,
+)
 from basin.energies.composed.standardised import Standardised
 from basin.energies.networks.layers import BLOCK_ROWS
 from basin.partition.log_z import LogZ
@@ -106,7 +112,11 @@ class Run:
         Raises:
             NotNormalisedError: log Z is not known; says how to get it.
         """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x must be a Tensor, got {type(x)}; take torch.as_tensor(x)")
         same_event_shape("x", x, self.event_shape)
+        parameter = next(self.energy.parameters())
+        x = x.to(parameter.dtype)
         all_finite("x", x)
         log_z = self.log_z
         if log_z is None:
@@ -115,8 +125,7 @@ class Run:
                 "not give it; up to 3 dimensions use run.with_log_z(basin.partition.quadrature("
                 "run.energy_at(), bounds)), or train with DualScoreMatching, which does"
             )
-        device = next(self.energy.parameters()).device
-        parts = [-self.energy_at(sigma)(rows) for rows in x.to(device).split(65_536)]
+        parts = [-self.energy_at(sigma)(rows) for rows in x.to(parameter.device).split(65_536)]
         return torch.cat(parts) - log_z.log_z
 
     def sample(
@@ -143,6 +152,7 @@ class Run:
             progress: show a bar.
         """
         positive_integer(n=n, num_steps=num_steps)
+        seed_number(seed=seed)
         core: Any = _core(self.energy)
         with threads(num_threads_for(core, min(n, BLOCK_ROWS))):
             return self._sample(core, n, seed, sigma, num_steps, progress)
@@ -237,6 +247,7 @@ def load(folder: str | Path, energy: nn.Module | None = None, *, weights: str | 
         )
     if energy is None:
         energy = build_energy(config)
+    _require_same_kind(folder, config, energy)
     name = "model.safetensors"
     if weights is not None and weights != config["weights"]:
         if config["other_weights"] != weights:
@@ -255,6 +266,21 @@ def load(folder: str | Path, energy: nn.Module | None = None, *, weights: str | 
     load_weights(folder / name, energy)
     energy.eval()
     return Run(energy, read_history(folder), config, folder)
+
+
+def _require_same_kind(folder: Path, config: dict[str, Any], energy: nn.Module) -> None:
+    """Refuse a config whose parts contradict each other or the energy."""
+    shape = config["data"]["event_shape"]
+    of_energy = list(getattr(energy, "event_shape", shape))
+    if of_energy != shape:
+        raise RunFolderError(
+            f"{folder} must hold one run, got data of shape {shape} and an energy of {of_energy}"
+        )
+    if hasattr(_core(energy), "at") != (config["noise_levels"] is not None):
+        raise RunFolderError(
+            f"{folder} must name noise_levels if and only if its energy has them, got "
+            f"{config['noise_levels']!r} beside {type(_core(energy)).__name__}"
+        )
 
 
 def _core(energy: nn.Module) -> nn.Module:

@@ -9,11 +9,18 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from basin.core.types import Schedule
-from basin.core.validation import in_unit_interval, non_negative, positive, positive_integer
+from basin.core.validation import (
+    in_unit_interval,
+    non_negative,
+    positive,
+    positive_integer,
+    seed_number,
+)
 from basin.schedules import Constant, Cosine
 
 __all__ = ["Settings"]
 
+_MAXIMUM_THREADS = 1024
 _SCHEDULES = {"cosine": Cosine(1.0, 0.0), "constant": Constant(1.0)}
 
 
@@ -44,10 +51,15 @@ class Settings:
                 f"learning_rate_schedule must be one of {', '.join(_SCHEDULES)}, "
                 f"got {self.learning_rate_schedule!r}"
             )
-        non_negative(warmup_steps=self.warmup_steps, recover=self.recover, seed=self.seed)
-        for beta in self.adam_betas:
-            if not 0 <= beta < 1:
-                raise ValueError(f"adam_betas must lie in [0, 1), got {self.adam_betas!r}")
+        non_negative(warmup_steps=self.warmup_steps, recover=self.recover)
+        seed_number(seed=self.seed)
+        betas: Any = self.adam_betas
+        if not (
+            isinstance(betas, tuple | list)
+            and len(betas) == 2
+            and all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in betas)
+        ):
+            raise ValueError(f"adam_betas must be two numbers in [0, 1), got {betas!r}")
         if self.gradient_clip is not None:
             positive(gradient_clip=self.gradient_clip)
         if self.ema_decay is not None:
@@ -55,6 +67,10 @@ class Settings:
         for name in ("evaluate_every", "checkpoint_every", "patience", "num_threads"):
             if getattr(self, name) is not None:
                 positive_integer(**{name: getattr(self, name)})
+        if self.num_threads is not None and self.num_threads > _MAXIMUM_THREADS:
+            raise ValueError(  # torch ends the process when the system refuses a thread
+                f"num_threads must be at most {_MAXIMUM_THREADS}, got {self.num_threads}"
+            )
 
     @property
     def schedule(self) -> Schedule:

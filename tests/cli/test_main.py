@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import subprocess
 import sys
 import types
 
@@ -103,3 +104,27 @@ def test_data_describes_one_source(capsys):
 def test_a_missing_run_folder_is_exit_code_3(arguments, message, capsys):
     assert main(arguments) == 3
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x.csv"), 1, "x.csv could not be"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "free some space"),
+        (OSError(errno.EROFS, "Read-only file system", "ro/x"), 2, "ro/x cannot be used: Read-"),
+        (MemoryError(), 1, "memory is not enough"),
+        (RuntimeError("[enforce fail] can't allocate memory: 9"), 1, "memory is not enough"),
+    ],
+)
+def test_errors_of_the_system_say_what_to_do(monkeypatch, capsys, error, code, message):
+    fail_with(monkeypatch, error)
+    assert main(["data"]) == code
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "fault of Basin" not in shown
+
+
+def test_closed_streams_do_not_stop_a_command():
+    command = f'"{sys.executable}" -m basin'
+    assert subprocess.run(f"{command} data >&- 2>&-", shell=True).returncode == 0
+    assert subprocess.run(f"{command} nosuch >&- 2>&-", shell=True).returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -181,15 +182,122 @@ def test_out_with_another_run_is_refused_and_left_alone(run_folder, capsys):
 
 def test_overwrite_removes_a_run_and_nothing_else(run_folder, tmp_path):
     from basin.cli.job import check_out
+    from basin.training.folder import claim
 
     copy = tmp_path / "run"
     shutil.copytree(run_folder, copy)
+    (copy / ".evaluation.json.writing").touch()  # what a kill may leave
     check_out(copy, overwrite=True)
-    assert list(copy.iterdir()) == []
     (copy / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match=r"which holds thesis\.tex"):
+    before = sorted(copy.rglob("*"))
+    with pytest.raises(ValueError, match=r"got thesis\.tex"):
         check_out(copy, overwrite=True)
-    assert (copy / "thesis.tex").exists()
+    with pytest.raises(basin.training.RunFolderError):
+        claim(copy, overwrite=True)
+    assert sorted(copy.rglob("*")) == before
+    (copy / "thesis.tex").unlink()
+    claim(copy, overwrite=True)
+    assert [path.name for path in copy.iterdir()] == ["config.json"]
+    with pytest.raises(basin.training.RunFolderError):  # of two that start at once
+        claim(copy)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no/such.csv"],
+        ["rings", "--batch_size", "0"],
+        ["rings", "--sigma", "1e9"],
+        ["rings", "--objective.sigma_min", "9", "--objective.sigma_max", "1"],
+        ["rings", "--num_samples", "0"],
+    ],
+)
+def test_overwrite_keeps_the_old_run_until_the_new_one_has_passed_its_checks(
+    run_folder, tmp_path, capsys, arguments
+):
+    copy = tmp_path / "run"
+    shutil.copytree(run_folder, copy)
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+    assert main(["train", *arguments, "--out", str(copy), "--overwrite"]) == 2
+    error_of(capsys)
+    assert before == {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+
+
+def test_overwrite_replaces_a_run(run_folder, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run_folder, copy)
+    arguments = ["rings", "--out", str(copy), "--overwrite", *QUICK, *SMALL]
+    assert main(["train", *arguments]) == 0
+    assert basin.load(copy).config["data"]["name"] == "rings"
+
+
+def test_sample_draws_as_many_rows_as_the_data_ask_for(run_folder, tmp_path, monkeypatch):
+    from basin.cli import sample
+
+    monkeypatch.setitem(sample.NUM_SAMPLES, "table", 30)
+    file = tmp_path / "draws.npy"
+    assert main(["sample", str(run_folder), "--out", str(file)]) == 0
+    assert np.load(file).shape == (30, 2)
+
+
+def test_score_does_not_write_over_its_table(run_folder, table, capsys):
+    before = table.read_bytes()
+    assert main(["score", str(run_folder), str(table), "--out", str(table)]) == 2
+    assert "another file than TABLE" in error_of(capsys)
+    assert table.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+@pytest.mark.parametrize("seed", ["-1", str(2**70)])
+def test_seeds_out_of_range(run_folder, capsys, command, seed):
+    assert main([command, str(run_folder), "--seed", seed]) == 2
+    assert f"seed must be a whole number from 0 to below 2^62, got {seed}" in error_of(capsys)
+
+
+def test_a_full_disk_names_the_file_and_leaves_nothing_beside_it(
+    run_folder, tmp_path, capsys, monkeypatch
+):
+    copy = tmp_path / "run"
+    shutil.copytree(run_folder, copy)
+    before = (copy / "evaluation.json").read_bytes()
+    names = sorted(path.name for path in copy.iterdir())
+
+    def full(self, *_, **__):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert main(["evaluate", str(copy)]) == 1
+    assert "evaluation.json could not be written: the disk is full" in error_of(capsys)
+    assert sorted(path.name for path in copy.iterdir()) == names
+    assert (copy / "evaluation.json").read_bytes() == before
+
+
+def start(*arguments: str, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "basin", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})},
+        **options,
+    )
+
+
+def test_a_reader_that_leaves_or_a_plain_locale_does_not_end_a_run(tmp_path):
+    """``basin train ... 2>&1 | head -1`` in a locale that knows no ±."""
+    out = tmp_path / "run"
+    process = start(
+        *["train", "rings", "--out", str(out), *QUICK, *SMALL],
+        env={"PYTHONIOENCODING": "ascii"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    assert process.stdout is not None
+    process.stderr.close()
+    with process.stdout:
+        shown = process.stdout.read()
+    assert process.wait(timeout=120) == 0
+    assert b"\\xb1 error" in shown
+    assert (out / "report.html").exists()
 
 
 def break_nothing(folder: Path) -> None:

@@ -89,3 +89,9 @@ def test_warnings():
     assert warned("energy_gap: why", evaluation={"not_done": {"energy_gap": "why"}})
     assert warned("halved", rows=[*history(), {"step": 9, "event": "learning rate halved"}])
     assert basin.__version__
+
+
+def test_a_sigma_at_the_end_of_its_ladder_is_said_on_top():
+    choice = "highest held-out likelihood, at the lowest level of the ladder: it still rises"
+    assert any("lowest level" in text for text in judge(record(sigma_choice=choice)).warnings)
+    assert not any("σ was" in text for text in judge(record(sigma_choice="requested")).warnings)

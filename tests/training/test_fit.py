@@ -262,3 +262,50 @@ def test_rows_of_a_wrong_dimension_are_refused_by_a_loaded_model(tmp_path):
     basin.fit(noise_conditional(), table(), out=tmp_path / "r", **SMALL)
     with pytest.raises(ValueError, match=r"x must have shape \(batch, 2\), got \(5, 3\)"):
         basin.load(tmp_path / "r").log_prob(torch.zeros(5, 3))
+
+
+@pytest.mark.parametrize(
+    ("energy", "objective", "kwargs", "error", "message"),
+    [
+        ("MLP", None, {}, TypeError, "energy must be a torch.nn.Module"),
+        (None, basin.objectives.DualScoreMatching, {}, TypeError, "objective must be one"),
+        (None, "DSM", {}, TypeError, "objective must be one"),
+        (None, None, {"validation": torch.zeros(0, 2)}, ValueError, "must have rows, got none"),
+        (None, None, {"validation": [[0.0, 0.0]]}, TypeError, "validation must be a Tensor"),
+        (None, None, {"adam_betas": (0.9,)}, ValueError, "adam_betas must be two numbers"),
+        (None, None, {"num_threads": 10**6}, ValueError, "num_threads must be at most"),
+        (None, None, {"seed": 2**63}, ValueError, "seed must be a whole number from 0 to"),
+    ],
+)
+def test_things_of_the_wrong_kind_are_named(energy, objective, kwargs, error, message):
+    with pytest.raises(error, match=message):
+        basin.fit(energy or noise_conditional(), table(), objective, **{**SMALL, **kwargs})
+
+
+def test_rows_in_double_precision_are_scored():
+    run = basin.fit(noise_conditional(), table(), validation=table(50, seed=1).double(), **SMALL)
+    x = table(5)
+    assert torch.equal(run.log_prob(x.double()), run.log_prob(x))
+    with pytest.raises(TypeError, match="x must be a Tensor"):
+        run.log_prob(x.tolist())
+    with pytest.raises(ValueError, match="x must be finite"):
+        run.log_prob(torch.full((1, 2), 1e300, dtype=torch.float64))
+
+
+def test_divergence_names_a_checkpoint_only_where_there_is_one(tmp_path):
+    with pytest.raises(TrainingDiverged) as caught:
+        basin.fit(noise_conditional(), table(), learning_rate=1e30, out=tmp_path / "r", **SMALL)
+    kept = list((tmp_path / "r").glob("checkpoint/*"))
+    assert ("checkpoint is kept" in str(caught.value)) == bool(kept)
+
+
+def test_rows_on_a_plane_drive_sigma_down_the_ladder_and_the_run_says_so():
+    """A third column that is the sum of the others: across the plane no blur is the likeliest."""
+
+    def planar(n, seed):
+        rows = table(n, seed=seed)
+        return torch.cat([rows, rows.sum(1, keepdim=True)], dim=1)
+
+    run = basin.fit(noise_conditional(3), planar(300, 0), validation=planar(100, 1), **SMALL)
+    assert run.sigma == run.config["noise_levels"]["sigma_min"]
+    assert "lowest level of the ladder" in run.config["sigma_choice"]

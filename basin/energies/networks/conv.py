@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from basin.core.validation import non_negative
+from basin.core.validation import non_negative, seed_number
 from basin.energies.networks.activations import activation_named
 from basin.energies.networks.layers import (
     as_event_shape,
@@ -75,6 +75,7 @@ class Conv(nn.Module):
         self.seed = seed
         self._activation = activation_named(activation)
         self._image_shape = (1, *self.event_shape)[-3:]
+        seed_number(seed=seed)
         generator = torch.Generator().manual_seed(seed)
         sizes = (self._image_shape[0], *self.channels)
         self.layers = nn.ModuleList(

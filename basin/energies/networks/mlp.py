@@ -16,7 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from basin.core.validation import non_negative, positive_integer
+from basin.core.validation import non_negative, positive_integer, seed_number
 from basin.energies.networks.activations import activation_named
 from basin.energies.networks.input_gradient import input_gradient
 from basin.energies.networks.layers import (
@@ -80,6 +80,7 @@ class MLP(nn.Module):
         self.confinement = confinement
         self.seed = seed
         self._activation = activation_named(activation)
+        seed_number(seed=seed)
         generator = torch.Generator().manual_seed(seed)
         num_inputs = torch.Size(self.event_shape).numel()
         positive_integer(dim=num_inputs)

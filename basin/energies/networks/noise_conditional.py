@@ -26,7 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from basin.core.validation import all_finite, positive
+from basin.core.validation import all_finite, positive, seed_number
 from basin.energies.composed.at_noise_level import AtNoiseLevel
 from basin.energies.networks.activations import activation_named
 from basin.energies.networks.input_gradient import input_gradient
@@ -103,6 +103,7 @@ class NoiseConditional(nn.Module):
                 f"activation must be smooth, got {activation!r}: its Hessian is zero, and this "
                 "energy is trained by its derivatives; take silu"
             )
+        seed_number(seed=seed)
         generator = torch.Generator().manual_seed(seed)
         num_features = d * (1 + len(self.detail)) + 1 + 2 * _NUM_WAVES
         self.layers = hidden_layers(num_features, self.hidden, generator)

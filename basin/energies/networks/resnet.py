@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from basin.core.references import Reference
-from basin.core.validation import non_negative, positive_integer
+from basin.core.validation import non_negative, positive_integer, seed_number
 from basin.energies.networks.activations import activation_named
 from basin.energies.networks.layers import (
     as_event_shape,
@@ -80,6 +80,7 @@ class ResNet(nn.Module):
         self.confinement = confinement
         self.seed = seed
         self._activation = activation_named(activation)
+        seed_number(seed=seed)
         generator = torch.Generator().manual_seed(seed)
         self.input = linear_layer(torch.Size(self.event_shape).numel(), width, generator)
         self.inner = nn.ModuleList(linear_layer(width, width, generator) for _ in range(num_blocks))

@@ -70,7 +70,7 @@ def fit(
     validation: Tensor | None = None,
     evaluate_every: int | None = None,
     checkpoint_every: int | None = None,
-    patience: int | None = 10,
+    patience: int | None = 20,
     recover: int = 0,
     num_threads: int | None = None,
     seed: int = 0,

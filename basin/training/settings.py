@@ -38,7 +38,7 @@ class Settings:
     ema_decay: float | None = 0.999
     evaluate_every: int | None = None
     checkpoint_every: int | None = None
-    patience: int | None = 10
+    patience: int | None = 20
     recover: int = 0
     num_threads: int | None = None
     seed: int = 0

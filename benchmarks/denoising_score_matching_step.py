@@ -23,6 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import basin
+from basin.core.threads import num_threads_for, threads
 from basin.training.adam import Adam
 from basin.training.history import History
 from basin.training.loop import Loop, TrainingState
@@ -88,7 +89,8 @@ def basin_loop(x, batch, steps):
         report=lambda step, record: None,
     )
     start = time.perf_counter()
-    loop.run(state)
+    with threads(num_threads_for(energy, batch)):  # as basin.fit does
+        loop.run(state)
     return 1e3 * (time.perf_counter() - start) / steps
 
 
@@ -101,8 +103,8 @@ def main():
     arguments = parser.parse_args()
     x = basin.datasets.Checkerboard().sample(NUM_ROWS, torch.Generator().manual_seed(0))
     results = []
-    for threads in arguments.threads:
-        torch.set_num_threads(threads)
+    for number in arguments.threads:
+        torch.set_num_threads(number)
         for batch in (100, 1024):
             plain_loop(x, batch, 50), basin_loop(x, batch, 50)
             pairs = [
@@ -113,7 +115,7 @@ def main():
             ratios = sorted(first / second for first, second in pairs)
             row = {
                 "batch": batch,
-                "threads": threads,
+                "threads": number,
                 "plain_ms": plain,
                 "basin_ms": ours,
                 "ratio": statistics.median(ratios),
@@ -121,7 +123,7 @@ def main():
             }
             results.append(row)
             print(
-                f"batch {batch:5} threads {threads}: plain {plain:.3f} ms, basin {ours:.3f} ms, "
+                f"batch {batch:5} threads {number}: plain {plain:.3f} ms, basin {ours:.3f} ms, "
                 f"plain/basin {row['ratio']:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
                 flush=True,
             )

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from basin.core.gradients import score
 from basin.core.noise import antithetic
@@ -139,8 +140,8 @@ class DenoisingScoreMatching(Objective):
             target, _ = posterior_mean_targets(y, x, sigma)
         else:
             target = z / -state.sigma
-        error = score(energy, y, create_graph=True) - target
-        value = error.square().sum() / len(y)
+        s = score(energy, y, create_graph=True)
+        value = functional.mse_loss(s, target, reduction="sum") / len(y)
         trivial = target.square().sum() / len(y)
         return Loss(value, {"space": value.detach(), "trivial": trivial}, state)
 

@@ -5,10 +5,14 @@ from basin.samplers.annealed_langevin import AnnealedLangevin as AnnealedLangevi
 from basin.samplers.langevin import Langevin as Langevin
 from basin.samplers.mala import MALA as MALA
 from basin.samplers.mala import MALAState as MALAState
+from basin.samplers.reverse_diffusion import ReverseDiffusion as ReverseDiffusion
+from basin.samplers.reverse_diffusion import Walk as Walk
 
 __all__ = [
     "AnnealedLangevin",
     "Langevin",
     "MALA",
     "MALAState",
+    "ReverseDiffusion",
+    "Walk",
 ]

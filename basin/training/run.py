@@ -25,11 +25,9 @@ from basin.core.validation import (
 from basin.energies.composed.standardised import Standardised
 from basin.energies.networks.layers import BLOCK_ROWS
 from basin.partition.log_z import LogZ
-from basin.paths.noised import Noised
-from basin.samplers.annealed_langevin import AnnealedLangevin
 from basin.samplers.mala import MALA
+from basin.samplers.reverse_diffusion import ReverseDiffusion
 from basin.sampling.run import sample
-from basin.schedules.geometric import Geometric
 from basin.training.build import build_energy
 from basin.training.errors import RunFolderError
 from basin.training.folder import load_weights, read_config
@@ -37,7 +35,6 @@ from basin.training.history import read_history
 
 __all__ = ["NotNormalisedError", "Run", "load"]
 
-_ANNEALED_STEP = 0.2  # epsilon / sigma^2: a fifth of the shortest time scale at each level
 _CORRECTOR_STEP = 0.5
 _MALA_WARMUP = 500
 
@@ -139,16 +136,16 @@ class Run:
     ) -> Tensor:
         """``n`` independent draws ``[n, *event]`` in the user's units, one chain each.
 
-        With noise levels: annealed Langevin from the Gaussian at the largest level down to sigma
-        (``num_steps`` steps), then a tenth as many MALA steps at sigma, which remove its local
-        bias. Without: MALA from the Gaussian of the training rows, ``num_steps`` steps after
-        warm-up; its chains may not cross between far modes.
+        With noise levels: ancestral steps of the reverse diffusion from the Gaussian at the largest
+        level down to sigma (``num_steps`` steps), then a tenth as many MALA steps at sigma, which
+        remove their local bias. Without: MALA from the Gaussian of the training rows, ``num_steps``
+        steps after warm-up; its chains may not cross between far modes.
 
         Args:
             n: how many draws.
             seed: same seed, same machine: the same bits.
             sigma: noise level; None is the recorded one.
-            num_steps: Langevin steps; more follow the levels more closely.
+            num_steps: steps down the levels; more follow them more closely.
             progress: show a bar.
         """
         positive_integer(n=n, num_steps=num_steps)
@@ -165,10 +162,10 @@ class Run:
         if self.has_noise_levels:
             level, top = self._level(sigma), self.config["noise_levels"]["sigma_max"]
             start = core.sample_base(n, generator, top)
-            path = Noised(core, Geometric(top, level))
+            path, kernel = ReverseDiffusion.down(core, top, level, num_steps)
             chains = sample(
                 path,
-                AnnealedLangevin(_ANNEALED_STEP),
+                kernel,
                 start,
                 num_steps=num_steps,
                 seed=generator,

@@ -175,8 +175,8 @@ def draw_with(
     """Draws by a kernel of the user's choice, one chain a row, in the user's units.
 
     Chains start from the Gaussian of the training rows. Annealed Langevin and reverse diffusion
-    walk down the noise levels; any other kernel stays at the level that is asked for, and may not cross between modes.
-    Its step size is in the model's coordinates (standardised ones for a table).
+    walk down the noise levels; any other kernel stays at the level that is asked for, and may not
+    cross between modes. Its step size is in the model's coordinates (standardised ones for a table).
     """
     energy = run.energy
     core: Any = energy.energy if isinstance(energy, Standardised) else energy

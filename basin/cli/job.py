@@ -176,7 +176,7 @@ def draw_with(
 
     Chains start from the Gaussian of the training rows. Annealed Langevin and reverse diffusion
     walk down the noise levels; any other kernel stays at the level that is asked for, and may not
-    cross between modes. Its step size is in the model's coordinates (standardised ones for a table).
+    cross between modes. Its step size is in the model's coordinates (for a table standardised).
     """
     energy = run.energy
     core: Any = energy.energy if isinstance(energy, Standardised) else energy

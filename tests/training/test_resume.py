@@ -84,6 +84,15 @@ def test_resume_after_a_crash_is_bit_identical(tmp_path, with_validation):
     assert_same(whole, basin.load(tmp_path / "broken"))
 
 
+@pytest.fixture
+def ctrl_c_interrupts():
+    """Python's own handler, which a shell takes away from what it runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(tmp_path):
     whole = basin.fit(energy(), rows(), **STEPS)
     stopping = InterruptedRows(rows(), 20, lambda: os.kill(os.getpid(), signal.SIGINT))

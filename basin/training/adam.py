@@ -3,9 +3,9 @@
     m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2
     w <- w - rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + 1e-8)
 
-Source: Kingma & Ba 2015, algorithm 1, as ``torch.optim.adam.adam(..., fused=True)`` computes it
-(a test holds the two to the same bits). The class ``torch.optim.Adam`` adds hooks, parameter groups
-and checks at each step, which cost a small network more than the arithmetic.
+Source: Kingma & Ba 2015, algorithm 1, by the kernel of ``torch.optim.Adam(fused=True)`` (a test
+holds the two to the same bits). That class adds hooks, groups, checks and a count for every
+parameter at each step, which cost a small network more than the arithmetic; here t is one count.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adam import adam
 
 __all__ = ["Adam"]
 
@@ -35,7 +34,8 @@ class Adam:
         self.betas = betas
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
-        self.counts = [torch.zeros((), device=p.device) for p in self.parameters]
+        device = self.parameters[0].device if self.parameters else torch.device("cpu")
+        self.count = torch.zeros((), device=device)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -45,36 +45,38 @@ class Adam:
     def clip_gradient(self, limit: float | None) -> float:
         """Scale the gradient down to norm ``limit``; return the norm that it had."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients))
+        norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
+        norm = float(torch.linalg.vector_norm(torch.stack(norms)))
         if limit is not None and math.isfinite(norm) and norm > limit:
             torch._foreach_mul_(gradients, limit / norm)  # pyright: ignore[reportPrivateImportUsage]
         return norm
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """One step along the gradients; a parameter without one is left alone."""
+    def step(self, learning_rate: float, *, ascend: bool = False) -> None:
+        """One step down the gradients, or up; a parameter without one is left alone."""
         used = [i for i, p in enumerate(self.parameters) if p.grad is not None]
-        adam(
+        self.count += 1
+        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
             [self.parameters[i] for i in used],
             [g for p in self.parameters if (g := p.grad) is not None],
             [self.first[i] for i in used],
             [self.second[i] for i in used],
             [],
-            [self.counts[i] for i in used],
-            fused=True,
-            amsgrad=False,
+            [self.count] * len(used),
+            lr=learning_rate,
             beta1=self.betas[0],
             beta2=self.betas[1],
-            lr=learning_rate,
             weight_decay=0.0,
             eps=_EPSILON,
-            maximize=False,
+            amsgrad=False,
+            maximize=ascend,
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Moments and counts by name."""
-        named = {"first": self.first, "second": self.second, "count": self.counts}
-        return {f"{name}.{i}": t for name, group in named.items() for i, t in enumerate(group)}
+        """Moments and the count by name."""
+        moments = {"first": self.first, "second": self.second}
+        named = {f"{name}.{i}": t for name, group in moments.items() for i, t in enumerate(group)}
+        return {"count": self.count, **named}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what :meth:`tensors` gave."""

@@ -24,6 +24,11 @@ from torch.nn import functional
 
 from basin.energies.networks.activations import Activation
 from basin.energies.networks.layers import in_blocks
+from basin.energies.networks.product import (
+    add_product_over_rows_,
+    product,
+    product_over_rows,
+)
 
 __all__ = ["hidden_backward", "hidden_forward", "input_gradient"]
 
@@ -73,7 +78,7 @@ def _forward(
 
 def _backward(gradient: Tensor, weights: list[Tensor], slopes: list[Tensor]) -> Tensor:
     for weight, slope in zip(reversed(weights), reversed(slopes), strict=True):
-        gradient = (gradient * slope) @ weight
+        gradient = product(gradient * slope, weight)
     return gradient
 
 
@@ -97,38 +102,37 @@ class _InputGradient(torch.autograd.Function):
         p, q = [w], []
         for weight, slope in zip(reversed(weights), reversed(slopes), strict=True):
             q.append(p[-1] * slope)
-            p.append(q[-1] @ weight)
+            p.append(product(q[-1], weight))
         ctx.activation, ctx.num_layers = activation, len(weights)
-        ctx.save_for_backward(
-            x, w, *wb, *h[1:], *slopes, *curvatures, *reversed(p[:-1]), *reversed(q)
-        )
+        ctx.save_for_backward(x, w, *wb)
+        # Neither inputs nor outputs, so free of the checks (and cost) of save_for_backward.
+        ctx.hidden = h[1:], slopes, curvatures, p[-2::-1], q[::-1]
         return p[-1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         n = ctx.num_layers
-        x, w, *rest = ctx.saved_tensors
-        wb, rest = rest[: 2 * n], rest[2 * n :]
+        x, w, *wb = ctx.saved_tensors
         if torch.is_grad_enabled():
             return None, *_differentiable_backward(ctx, x, w, wb, gradients[0])
-        h, rest = [x, *rest[: n - 1]], rest[n - 1 :]
-        slopes, curvatures, p, q = (rest[i * n : (i + 1) * n] for i in range(4))
+        hidden, slopes, curvatures, p, q = ctx.hidden
+        h = [x, *hidden]
         weights = wb[::2]
         in_weights, bends = [], []
         in_p = gradients[0]
         for k in range(n):
-            in_weights.append(q[k].t() @ in_p)
+            in_weights.append(product_over_rows(q[k], in_p))
             in_q = in_p @ weights[k].t()
             in_p = in_q * slopes[k]
             bends.append(in_q.mul_(p[k]).mul_(curvatures[k]))
         in_biases: list[Tensor] = []
         in_a = bends[-1]
         for k in reversed(range(n)):
-            in_weights[k].addmm_(in_a.t(), h[k])
+            add_product_over_rows_(in_weights[k], in_a, h[k])
             in_biases.insert(0, in_a.sum(0))
             if k > 0:
                 in_a = bends[k - 1].addcmul_(in_a @ weights[k], slopes[k - 1])
-        in_x = in_a @ weights[0] if ctx.needs_input_grad[1] else None
+        in_x = product(in_a, weights[0]) if ctx.needs_input_grad[1] else None
         pairs = zip(in_weights, in_biases, strict=True)
         return None, in_x, in_p.sum(0, keepdim=True), *(g for pair in pairs for g in pair)
 

@@ -2,8 +2,8 @@
 
 sigma_max     the diameter of the data (Song & Ermon 2020, Technique 1): beyond it the blurred
               density is close to one Gaussian
-sigma_min     a fiftieth of the data's standard deviation: far below the detail that a few
-              thousand rows can show
+sigma_min     a tenth of the level for one sigma below, between a fiftieth and a twentieth of the
+              data's standard deviation: below the detail that a few thousand rows can show
 one sigma     the median distance to the nearest neighbour over sqrt(d): blurs from row to row
               and not further
 """

@@ -5,7 +5,8 @@
 A number of nats alone says nothing: it moves with the units. So beside it stands the Gaussian with
 the mean and covariance of the training rows, and the difference row by row, whose error is small
 because both see the same rows. Where the truth is known its own mean log density is the floor (here
-the value a perfect model would get, an upper one).
+the value a perfect model would get, an upper one). An error of log Z moves every row alike: no
+number of rows averages it out, so it is added to the errors of the value and of the difference.
 Cost: one log density a row.
 """
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from basin.core.types import Density
-from basin.core.validation import all_finite, same_event_shape
+from basin.core.validation import all_finite, non_negative, same_event_shape
 from basin.evaluation.estimate import About, Estimate
 
 __all__ = ["held_out_log_likelihood"]
@@ -32,6 +33,7 @@ def held_out_log_likelihood(
     train: Tensor | None = None,
     added_variance: Tensor | float = 0.0,
     density: Density | None = None,
+    log_z_standard_error: float = 0.0,
     about: About | None = None,
 ) -> Estimate:
     """Mean of ``log_prob`` over held-out rows, with a Gaussian's.
@@ -44,13 +46,15 @@ def held_out_log_likelihood(
         added_variance: variance of the noise in ``held_out``, a number or ``[*event]``, added to
             the Gaussian's covariance so that both models are of one density.
         density: the truth of ``held_out`` where it is known; gives the floor.
+        log_z_standard_error: of the log Z in ``log_prob``, 0 where that is exact.
         about: what to state in the result.
 
     Returns:
-        ``details``: ``gaussian``, ``gain_over_gaussian`` and its standard error; ``gaussian`` is
-        ``None`` with ``gaussian_reason`` where the covariance is singular. With ``density``:
-        ``gap_to_truth``, the mean of log p - log pθ (an estimate of the KL divergence when the rows
-        are draws of p), and ``mean_absolute_gap``.
+        ``standard_error``: over the rows and of log Z; ``details``: ``gaussian``,
+        ``gain_over_gaussian`` and its standard error; ``gaussian`` is ``None`` with
+        ``gaussian_reason`` where the covariance is singular. With ``density``: ``gap_to_truth``,
+        the mean of log p - log pθ (when the rows are draws of p, an estimate of the KL divergence
+        plus the error of log Z), its error over the rows, and ``mean_absolute_gap``.
 
     Example:
         >>> import torch
@@ -61,6 +65,7 @@ def held_out_log_likelihood(
         >>> round(found.value, 1), abs(found.details["gain_over_gaussian"]) < 0.01
         (-1.4, True)
     """
+    non_negative(log_z_standard_error=log_z_standard_error)
     all_finite("held_out", held_out)
     if len(held_out) < 2:
         raise ValueError(f"held_out must have two rows or more, got {len(held_out)}")
@@ -79,7 +84,7 @@ def held_out_log_likelihood(
             details |= {
                 "gaussian": float(of_gaussian.mean()),
                 "gain_over_gaussian": float(gain.mean()),
-                "gain_standard_error": float(gain.std()) / math.sqrt(n),
+                "gain_standard_error": _with_log_z(gain, log_z_standard_error),
             }
     floor = None
     if density is not None:
@@ -90,7 +95,7 @@ def held_out_log_likelihood(
         details["mean_absolute_gap"] = float((truth - values).abs().mean())
     return Estimate(
         value=float(values.mean()),
-        standard_error=float(values.std()) / math.sqrt(n),
+        standard_error=_with_log_z(values, log_z_standard_error),
         floor=floor,
         p_value=None,
         n=n,
@@ -98,6 +103,11 @@ def held_out_log_likelihood(
         about=about or About(),
         details=details,
     )
+
+
+def _with_log_z(of_rows: Tensor, log_z_standard_error: float) -> float:
+    """Standard error of a mean over rows that all share one log Z."""
+    return math.hypot(float(of_rows.std()) / math.sqrt(len(of_rows)), log_z_standard_error)
 
 
 def _gaussian_log_prob(train: Tensor, x: Tensor, added_variance: Tensor | float) -> Tensor | str:

@@ -45,7 +45,8 @@ def kl_to_truth(
         block: points evaluated at a time.
 
     Returns:
-        ``value`` in nats; ``standard_error`` is the numerical error, from two resolutions;
+        ``value`` in nats; ``standard_error`` is the numerical error, from two resolutions and from
+        what of the truth the grid does not hold (at the largest |log p - log pθ| inside the box);
         ``details`` has ``log_z``, ``log_z_error`` (numerical), ``total_mass`` (1 for a model that
         is normalised), ``share_outside`` the box, ``falls_off``, ``inside_the_box`` (the KL of the
         model cut to the box alone) and ``truth_mass`` (1 when the grid holds the truth).
@@ -59,6 +60,7 @@ def kl_to_truth(
     """
     grid = grid_of(energy, density, num_points=num_points, block=block) if grid is None else grid
     value, error = grid.with_error(_kl)
+    error += _of_missing_mass(grid, value)
     log_z, log_z_error = grid.with_error(Grid.log_z)
     return Estimate(
         value=value,
@@ -79,6 +81,16 @@ def kl_to_truth(
             "num_points": grid.side,
         },
     )
+
+
+def _of_missing_mass(grid: Grid, value: float) -> float:
+    """What the truth's mass that the grid misses (a box that cuts it) may add to the KL."""
+    if not math.isfinite(value):
+        return 0.0
+    has_mass = torch.isfinite(grid.log_truth)
+    log_ratio = (grid.log_truth + grid.energies)[has_mass] + grid.log_z()
+    finite = log_ratio[torch.isfinite(log_ratio)]
+    return grid.truth_missing * max(1.0, float(finite.abs().max()))
 
 
 def _kl(grid: Grid, stride: int) -> float:

@@ -49,9 +49,9 @@ def mmd(
 
     Returns:
         ``value``: MMD²; ``standard_error``: the larger of its spread under the null and of its
-        first-order (Hoeffding) error; ``floor``: MMD² between two random halves of ``y``, what a
-        second held-out set would score, 0 on average; ``details``: ``null_95``, the value that one
-        in twenty perfect models exceeds, and ``bandwidth``.
+        first-order (Hoeffding) error; ``floor``: MMD² between two random halves of ``y``, one draw
+        of what exact samples would score (0 on average) from half as many rows; ``details``:
+        ``null_95``, the value that one in twenty perfect models exceeds, and ``bandwidth``.
 
     Example:
         >>> import torch

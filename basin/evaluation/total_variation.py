@@ -37,6 +37,7 @@ def total_variation(
     """
     grid = grid_of(energy, density, num_points=num_points, block=block) if grid is None else grid
     value, error = grid.with_error(_total_variation)
+    error += grid.truth_missing  # no event can be more wrong than by what the grid does not see
     return Estimate(
         value=value,
         standard_error=error,

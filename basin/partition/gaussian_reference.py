@@ -20,11 +20,9 @@ from torch import Tensor
 
 from basin.core.validation import positive, positive_integer
 from basin.partition.blocks import energies_in_blocks
-from basin.partition.log_z import LogZ
+from basin.partition.log_z import NORMAL_95, LogZ
 
 __all__ = ["gaussian_reference"]
-
-_NORMAL_95 = 1.959964  # two-sided 95% quantile of the standard normal
 
 
 def gaussian_reference(
@@ -92,7 +90,7 @@ def gaussian_reference(
         )
     log_z = float(log_sum) - math.log(num_samples)
     standard_error = math.sqrt(max(0.0, 1 / effective - 1 / num_samples))
-    half_width = _NORMAL_95 * standard_error
+    half_width = NORMAL_95 * standard_error
     return LogZ(
         log_z=log_z,
         standard_error=standard_error,

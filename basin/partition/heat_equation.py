@@ -31,7 +31,9 @@ which bounds that covariance (Cauchy-Schwarz) if sd(g) is no larger than what th
 to on the way down. That "if" makes it a rule, not a bound: an energy near the exact blur of *wrong*
 data has a small residual and a large g. The interval held log Z in under-trained two-dimensional
 networks (KL from 0.01 to 0.7 nats). A wide interval says: this model is too far from the data for
-its log Z to be known in this way. Probes add to sd(r).
+its log Z to be known in this way. Probes add to sd(r). The mean of r is taken over pairs x ± σz,
+but sd(r) over single points: an error of the model that is odd in z (a tilt) is gone from the pairs
+and still moves log Z.
 
 Source: derived above; the energy with both derivatives is that of Guth, Kadkhodaie & Simoncelli
 2025 (arXiv 2506.05310). It is about pσ in the coordinates in which the noise is isotropic: for a
@@ -53,12 +55,11 @@ from basin.core.gradients import dual_score, hutchinson_laplacian, laplacian
 from basin.core.tensors import event_sum, normal_like, num_event_dimensions
 from basin.core.validation import all_finite, positive, positive_integer
 from basin.partition.blocks import home_of
-from basin.partition.log_z import LogZ
+from basin.partition.log_z import NORMAL_95, LogZ
 
 __all__ = ["HeatResidual", "heat_residual", "noise_ladder"]
 
 _EXACT_DIMENSIONS = 16  # up to here the exact trace costs about what good probes cost
-_NORMAL_95 = 1.959964  # two-sided 95% quantile of the standard normal
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ class HeatResidual:
     def log_z(self, sigma: float | None = None, *, log_z_at_top: float = 0.0) -> LogZ:
         """log Z at a level of the ladder (the lowest by default) as an interval.
 
+        ``standard_error`` is the statistical one alone; the interval adds the discretisation and
+        the allowance for the second order, which dominate it for a model that fits badly.
+
         Args:
             sigma: one of ``sigmas``.
             log_z_at_top: log Z at the largest level, known where pσ is a known Gaussian; 0 when
@@ -97,7 +101,7 @@ class HeatResidual:
         index = 0 if sigma is None else self._index(sigma)
         value = log_z_at_top + self.drift[index]
         error = self.drift_standard_error[index]
-        half_width = _NORMAL_95 * error + self.discretisation[index] + self.second_order[index]
+        half_width = NORMAL_95 * error + self.discretisation[index] + self.second_order[index]
         return LogZ(
             log_z=value,
             standard_error=error,
@@ -179,10 +183,11 @@ def heat_residual(
     rows = torch.stack(
         [_residual_of_rows(energy, x, level, generator, num_probes, block) for level in levels]
     )
+    spreads = rows.flatten(1).std(dim=1)  # of single points, for the allowance
+    rows = rows.mean(dim=1)  # of pairs, for the mean and its error: only rows are independent
     means = rows.mean(dim=1)
     count = len(x)
-    spreads = rows.std(dim=1)
-    errors = spreads / math.sqrt(count)
+    errors = rows.std(dim=1) / math.sqrt(count)
     log_levels = torch.tensor(levels, dtype=torch.float64).log()
     drift, drift_error, second_order = [], [], []
     for index in range(len(levels)):
@@ -211,14 +216,14 @@ def _residual_of_rows(
     num_probes: int,
     block: int,
 ) -> Tensor:
-    """r at y = x ± σz, averaged over the pair, ``[n]`` of float64: what is odd in z drops out."""
+    """r at y = x ± σz, ``[2, n]`` of float64: in the mean of a pair what is odd in z drops out."""
     fixed = energy.at(sigma) if hasattr(energy, "at") else _Fixed(energy, sigma)
     parts = []
     for start in range(0, len(x), block):
         centre = x[start : start + block]
         noise = normal_like(centre, generator)
-        values = torch.zeros(len(centre), dtype=torch.float64)
-        for sign in (1.0, -1.0):
+        values = torch.empty(2, len(centre), dtype=torch.float64)
+        for side, sign in enumerate((1.0, -1.0)):
             y = centre + sign * sigma * noise
             level = torch.full((len(y),), sigma, dtype=y.dtype, device=y.device)
             in_space, in_noise = dual_score(energy, y, level)
@@ -228,13 +233,13 @@ def _residual_of_rows(
                 else hutchinson_laplacian(fixed, y, generator, num_probes=num_probes)
             )
             heat = sigma**2 * (event_sum(in_space.square()) - trace)
-            values += 0.5 * (in_noise - heat).double().cpu()
+            values[side] = (in_noise - heat).double().cpu()
         parts.append(values)
-    residual = torch.cat(parts)
+    residual = torch.cat(parts, dim=1)
     if not bool(torch.isfinite(residual).all()):
         raise ValueError(
             f"the heat residual must be finite, got NaN or infinity at sigma = {sigma:.4g} in "
-            f"{int((~torch.isfinite(residual)).sum())} of {len(residual)} rows"
+            f"{int((~torch.isfinite(residual)).any(dim=0).sum())} of {len(x)} rows"
         )
     return residual
 

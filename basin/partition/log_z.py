@@ -16,6 +16,9 @@ from typing import Any, Literal
 
 __all__ = ["LogZ"]
 
+NORMAL_95 = 1.959964
+"""Two-sided 95% quantile of the standard normal."""
+
 _KINDS = ("exact", "interval", "bounds")
 
 

@@ -7,7 +7,8 @@ doubled until two resolutions agree to ``tolerance``; their difference bounds th
 coarser one, so it is a careful bound for the finer one. To it comes the mass outside the box:
 measured up to twice the box, and extrapolated beyond.
 
-What it cannot see: a peak much narrower than a panel that every resolution misses.
+What it cannot see: a peak much narrower than a panel that every resolution misses, and, where the
+box is looked for, mass that lies far out beyond a gap (see ``find_bounds``).
 Cost: up to ``max_evaluations`` energies for the finest resolution, about 1.3 times that in all.
 """
 
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from basin.core.validation import positive, positive_integer
+from basin.core.validation import all_finite, positive, positive_integer, same_event_shape
 from basin.partition.blocks import energies_in_blocks
 from basin.partition.log_z import LogZ
 
@@ -31,6 +32,7 @@ _ORDER = 4
 _FIRST_PANELS = {1: 256, 2: 48, 3: 8}
 _RING_PANELS = {1: 256, 2: 48, 3: 16}  # multiples of 8: box, 1.5 box and 2 box end on panel edges
 _SEARCH_POINTS = {1: 2001, 2: 201, 3: 41}
+_QUIET_SHELLS = 4  # twofold shells without mass that end the search: a gap up to 16 times the rest
 _NEGLIGIBLE = 1e-12  # mass, relative to the whole, that no value of float32 energies can show
 
 
@@ -159,12 +161,24 @@ def mass_outside(
 
 
 def find_bounds(
-    energy: Any, event_shape: Sequence[int] | None = None, *, block: int = 8192
+    energy: Any,
+    event_shape: Sequence[int] | None = None,
+    *,
+    points: Tensor | None = None,
+    block: int = 8192,
 ) -> Tensor:
     """``[*event, 2]`` box that holds the mass of exp(-E), found on grids of growing size.
 
-    Cubes about the origin grow twofold until two successive shells add less than 1e-9 of the mass;
-    then the box is shrunk to where the density is above exp(-30) of its largest value.
+    Cubes about the origin grow twofold until four successive shells add less than 1e-9 of the mass;
+    then the box is shrunk to where the density is above exp(-30) of its largest value. A mode more
+    than 16 times as far out as all the others is missed, and so is one much narrower than the
+    grid's cells, unless ``points`` name it.
+
+    Args:
+        energy: ``[batch, *event] -> [batch]``.
+        event_shape: shape of one point; ``energy.event_shape`` by default.
+        points: places where mass is expected, ``[n, *event]`` (rows of data); the box holds them.
+        block: points evaluated at a time.
 
     Raises:
         ValueError: no end is found (exp(-E) does not fall off), or the event is unknown.
@@ -178,25 +192,33 @@ def find_bounds(
     shape = tuple(event_shape)
     dim = math.prod(shape)
     _require_few_dimensions(dim)
-    total, quiet_shells, radius = -math.inf, 0, 0.5
-    while quiet_shells < 2:
+    named = torch.empty(0, dim, dtype=torch.float64)
+    if points is not None:
+        same_event_shape("points", points, shape)
+        all_finite("points", points)
+        named = points.reshape(-1, dim).double().cpu()
+    reach = float(named.abs().max()) if len(named) else 0.0
+    total, quiet_shells, loud_radius, radius = -math.inf, 0, 1.0, 0.5
+    while quiet_shells < _QUIET_SHELLS or radius < reach:
         radius *= 2
         if radius > 2**24:
             raise ValueError(
                 "exp(-energy) must fall off to have a log Z, got no end of its mass up to "
                 f"|x| = {radius / 2:.0f}; give bounds, or confine the energy"
             )
-        points, log_values = _on_lattice(energy, _cube(radius, dim), shape, block)
-        is_new = points.abs().amax(dim=1) > radius / 2 if radius > 1 else slice(None)
+        lattice, log_values = _on_lattice(energy, _cube(radius, dim), shape, block)
+        is_new = lattice.abs().amax(dim=1) > radius / 2 if radius > 1 else slice(None)
         log_cell = dim * math.log(2 * radius / (_SEARCH_POINTS[dim] - 1))
         shell = _log_sum(log_values[is_new]) + log_cell
         total = float(np.logaddexp(total, shell))
         has_mass = math.isfinite(total)
         quiet_shells = quiet_shells + 1 if has_mass and shell < total + math.log(1e-9) else 0
-    box = _cube(radius, dim)
+        loud_radius = loud_radius if quiet_shells else radius
+    # Not the last cube: its lattice is too coarse to see the modes that are now to be enclosed.
+    box = _cube(2 * max(loud_radius, reach), dim)
     for _ in range(4):
-        points, log_values = _on_lattice(energy, box, shape, block)
-        held = points[log_values > log_values.max() - 30]
+        points_of_box, log_values = _on_lattice(energy, box, shape, block)
+        held = torch.cat([points_of_box[log_values > log_values.max() - 30], named])
         cell = (box[:, 1] - box[:, 0]) / (_SEARCH_POINTS[dim] - 1)
         shrunk = torch.stack([held.amin(dim=0) - cell, held.amax(dim=0) + cell], dim=1)
         box = torch.stack(

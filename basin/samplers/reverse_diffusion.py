@@ -23,7 +23,7 @@ from basin.core.gradients import score
 from basin.core.references import Reference
 from basin.core.tensors import normal_like
 from basin.core.types import Energy, Kernel, NoisyEnergy
-from basin.core.validation import in_unit_interval, positive
+from basin.core.validation import in_unit_interval, positive, positive_integer
 from basin.mcmc.finiteness import finite_rows
 from basin.mcmc.unadjusted_langevin import UnadjustedInfo, UnadjustedState, unadjusted_init
 from basin.paths.noised import Noised
@@ -70,6 +70,13 @@ class ReverseDiffusion(Kernel):
         Start from draws at ``sigma_max`` and pass both to :func:`basin.sample` with that number
         of steps.
         """
+        positive(sigma_max=sigma_max, sigma=sigma)
+        positive_integer(num_steps=num_steps)
+        if not sigma < sigma_max:
+            raise ValueError(
+                f"sigma must lie below sigma_max to walk down to it, got {sigma:.6g} and "
+                f"{sigma_max:.6g}; at sigma_max itself the start is the draw"
+            )
         factor = (sigma / sigma_max) ** (1 / num_steps)
         path = Noised(noisy_energy, Geometric(sigma_max / factor, sigma / factor))
         return Walk(path, ReverseDiffusion(1 - factor**2))

@@ -9,7 +9,10 @@
 
 All are about p_sigma at the run's own level: held-out rows get that noise wherever they are
 compared with samples. Distances (MMD, nearest rows) are taken in standardised coordinates, so that
-no column counts more for its unit.
+no column counts more for its unit. The held-out log-likelihood of a table is that of the model of
+p_sigma on rows as they are, without noise, and its ``details`` say so. Held-out rows are those of
+the test part; without one they are the validation rows, which chose weights and sigma and flatter
+the model a little: ``details`` name the part (``rows``).
 
 A check that cannot be made is named in ``not_done`` with the reason, and the others go on.
 Cost: a few seconds on one core, and the samples when the folder has none.
@@ -27,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from basin.core.streams import stream
 from basin.core.types import Density
 from basin.core.validation import seed_number
 from basin.datasets.load import Dataset
@@ -44,6 +48,7 @@ from basin.evaluation.mmd import mmd
 from basin.evaluation.mode_weights import mode_weights, mode_weights_of_energy
 from basin.evaluation.relative_loss import relative_loss
 from basin.evaluation.total_variation import total_variation
+from basin.partition.quadrature import find_bounds
 from basin.training.errors import RunFolderError
 from basin.training.run import Run
 
@@ -88,7 +93,7 @@ def evaluate(
         # The same log Z as in the user's units, at a scale where the mass is easily found.
         checks.make(
             "log_z_error",
-            lambda: log_z_error(_InEvent(subject), run.log_z or 0.0, about=subject.about),
+            lambda: _log_z_error_of_table(subject),
         )
     if subject.held_out is not None:
         _on_held_out_rows(checks, subject, subject.held_out)
@@ -134,18 +139,22 @@ class _Subject:
     density: Density | None
     train: Rows
     held_out: Tensor | None  # clean, in the user's units
+    part: str  # where the held-out rows come from
     generator: torch.Generator
     about: About
 
     @classmethod
     def of(cls, run: Run, dataset: Dataset | Density, seed: int) -> _Subject:
         seed_number(seed=seed)
-        generator = torch.Generator().manual_seed(seed)
+        generator = stream(seed, "evaluation")
+        part = "fresh draws"
         if isinstance(dataset, Density):
             density, train, held_out = dataset, FreshDraws(dataset), None
         else:
             density, train = dataset.density, dataset.train
             held_out = dataset.validation if dataset.test is None else dataset.test
+            if density is None:
+                part = "validation" if dataset.test is None else "test"
         if tuple(train.event_shape) != run.event_shape:
             raise ValueError(
                 f"dataset must have rows of the shape that the run was trained on, "
@@ -169,6 +178,7 @@ class _Subject:
             density=density,
             train=train,
             held_out=held_out if held_out is not None and len(held_out) >= 4 else None,
+            part=part,
             generator=generator,
             about=About(
                 "p" if run.sigma is None else "p_sigma", run.sigma, run.config.get("weights")
@@ -271,12 +281,26 @@ def _against_truth(checks: _Checks, subject: _Subject, truth: Density) -> None:
     )
 
 
+def _log_z_error_of_table(subject: _Subject) -> Estimate:
+    """In a box that holds the rows: a search from the origin may end before a far group of them."""
+    energy = _InEvent(subject)
+    points = None if subject.held_out is None else subject.standardised(subject.held_out)
+    bounds = find_bounds(energy, points=points)
+    return log_z_error(energy, subject.run.log_z or 0.0, bounds=bounds, about=subject.about)
+
+
 def _on_held_out_rows(checks: _Checks, subject: _Subject, held_out: Tensor) -> None:
     run = subject.run
     if run.sigma is not None:
-        checks.make("relative_loss", lambda: _relative_loss(subject, held_out))
+        checks.make(
+            "relative_loss", lambda: _noting(_relative_loss(subject, held_out), rows=subject.part)
+        )
     if run.log_z is not None:
         checks.make("held_out_log_likelihood", lambda: _log_likelihood(subject, held_out))
+
+
+def _noting(found: Estimate, **details: Any) -> Estimate:
+    return replace(found, details={**found.details, **details})
 
 
 def _relative_loss(subject: _Subject, held_out: Tensor) -> Estimate:
@@ -324,44 +348,59 @@ def _log_likelihood(subject: _Subject, held_out: Tensor) -> Estimate:
     def log_prob(x: Tensor) -> Tensor:
         return run.log_prob(x)
 
+    log_z = run.log_z
+    assert log_z is not None  # the caller's condition
+    error = log_z.standard_error if log_z.is_checked else 0.0
+    stated = {
+        "log_z_standard_error": error if log_z.is_checked else None,
+        "log_z_lower": log_z.lower,
+        "log_z_upper": log_z.upper,
+    }
     if truth is not None:
-        return held_out_log_likelihood(
+        found = held_out_log_likelihood(
             log_prob,
             truth.sample(_NUM_DRAWS, subject.generator),
             train=truth.sample(_NUM_DRAWS, subject.generator),
             density=truth,
+            log_z_standard_error=error,
             about=subject.about,
         )
+        return _noting(found, rows="fresh draws", noise_added=run.sigma is not None, **stated)
     train = subject.training_rows()
-    found = held_out_log_likelihood(log_prob, held_out, train=train, about=subject.about)
+    found = held_out_log_likelihood(
+        log_prob, held_out, train=train, log_z_standard_error=error, about=subject.about
+    )
     if found.details["gaussian"] is None and run.sigma is not None:
         blurred = held_out_log_likelihood(
             log_prob,
             held_out,
             train=train,
             added_variance=subject.added_variance(),
+            log_z_standard_error=error,
             about=subject.about,
         )
         note = {"gaussian_sigma": run.sigma} if blurred.details["gaussian"] is not None else {}
-        found = replace(blurred, details={**blurred.details, **note})
-    return found
+        found = _noting(blurred, **note)
+    return _noting(found, rows=subject.part, noise_added=False, **stated)
 
 
 def _on_samples(checks: _Checks, subject: _Subject, held_out: Tensor, samples: Tensor) -> None:
     about, generator = subject.about, subject.generator
     noisy = subject.blurred(held_out[:_NUM_HELD_OUT])
-    checks.make(
-        "mmd",
-        lambda: mmd(
+
+    def two_sample() -> Estimate:
+        return mmd(
             subject.standardised(samples[:_NUM_SAMPLES]),
             subject.standardised(noisy),
             generator,
             about=about,
-        ),
-    )
-    checks.make(
-        "energy_gap", lambda: energy_gap(subject.energy, noisy, samples, generator, about=about)
-    )
+        )
+
+    def gap() -> Estimate:
+        return energy_gap(subject.energy, noisy, samples, generator, about=about)
+
+    checks.make("mmd", lambda: _noting(two_sample(), rows=subject.part))
+    checks.make("energy_gap", lambda: _noting(gap(), rows=subject.part))
     if subject.train.num_rows is not None:
         checks.make("memorisation", lambda: _memorisation(subject, noisy, samples))
 
@@ -376,7 +415,7 @@ def _memorisation(subject: _Subject, noisy: Tensor, samples: Tensor) -> Estimate
         about=subject.about,
     )
     counts = {"training_rows_compared": len(train), "training_rows": subject.train.num_rows}
-    return replace(found, details={**found.details, **counts})
+    return _noting(found, rows=subject.part, **counts)
 
 
 def _samples_of(run: Run, seed: int) -> Tensor:

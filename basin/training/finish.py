@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from basin.partition.gaussian_reference import gaussian_reference
 from basin.partition.heat_equation import heat_residual, noise_ladder
-from basin.partition.log_z import LogZ
+from basin.partition.log_z import NORMAL_95, LogZ
 from basin.training.loop import TrainingState
 
 __all__ = ["chosen_and_other", "log_z_at_top", "log_z_down_the_ladder", "sigma_by_likelihood"]
@@ -63,7 +63,10 @@ def log_z_down_the_ladder(
     """The value at the top, with an interval that holds what the heat equation makes of it.
 
     The value is not moved: a right model has one log Z for all levels, and how far the residual
-    would move it is its error bar.
+    would move it is its error bar. The error at the top is carried along: the value lower down is
+    the one at the top plus the drift, so its interval has the half widths of both. What the heat
+    equation leaves out (its second order) is no statistical error, but it is the larger part of
+    the error of a model that fits badly: the standard error never says less than the interval.
     """
     ladder = noise_ladder(sigma, sigma_max)
     drift = heat_residual(energy, rows[:_NUM_RESIDUAL_ROWS], ladder, generator).log_z(
@@ -71,11 +74,14 @@ def log_z_down_the_ladder(
     )
     moved = drift.log_z - at_top.log_z
     error = math.sqrt(at_top.standard_error**2 + drift.standard_error**2 + moved**2)
+    lower = min(at_top.lower, drift.lower - (at_top.log_z - at_top.lower))
+    upper = max(at_top.upper, drift.upper + (at_top.upper - at_top.log_z))
+    half_width = max(at_top.log_z - lower, upper - at_top.log_z)
     return LogZ(
         log_z=at_top.log_z,
-        standard_error=error,
-        lower=min(at_top.lower, drift.lower),
-        upper=max(at_top.upper, drift.upper),
+        standard_error=max(error, half_width / NORMAL_95),
+        lower=lower,
+        upper=upper,
         effective_sample_size=at_top.effective_sample_size,
         method=f"tied to its Gaussian at sigma {sigma_max:.3g}; the heat equation down to "
         f"sigma {sigma:.3g} moves it by {moved:+.3g}",

@@ -23,6 +23,27 @@ def test_complementary_radius_is_the_other_chi_squared_quantile(dimension):
     assert torch.allclose(complementary_radius(radius, dimension), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dimension", [1, 2, 3, 10, 784])
+def test_complementary_radius_far_out(dimension):
+    """To the stated 1e-9, where the approximation that it starts from is far off."""
+    law = stats.chi(dimension)
+    small, large = law.ppf([1e-12, 1e-9, 1e-5]), law.isf([1e-12, 1e-9, 1e-5])
+    radius = torch.tensor([*small, *large])
+    expected = torch.tensor([*law.isf(law.cdf(small)), *law.ppf(law.sf(large))])
+    assert torch.allclose(complementary_radius(radius, dimension), expected, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 64])
+def test_noise_of_length_zero_stays_finite(dimension):
+    """Torch draws an exact 0.0 once in 10^7 float32 normals: in one dimension, a whole row."""
+    z = torch.zeros(2, dimension)
+    z[1] = 1.0
+    pair = paired_radii(z)
+    assert pair.isfinite().all()
+    assert torch.equal(pair[2], z[0])
+    assert torch.equal(pair[3], paired_radii(z[1:])[1])
+
+
 @pytest.mark.statistical
 @pytest.mark.parametrize("dimension", [1, 2, 7, 64])
 def test_paired_radii_are_standard_normal_and_share_a_direction(dimension):

@@ -27,8 +27,10 @@ def test_targets_are_the_posterior_means_of_the_definition(dimension):
     space, noise = posterior_mean_targets(y, reference, sigma)
     expected_space, expected_noise = naive_targets(y, reference, sigma)
     scale = sigma[:, None].double()
-    assert torch.allclose(space.double() * scale, expected_space * scale, atol=5e-3)
-    assert torch.allclose(noise.double(), expected_noise, atol=5e-3 * dimension)
+    assert torch.allclose(space.double() * scale, expected_space * scale, atol=1e-5)
+    # Above four dimensions distances come from a matrix product in float32, which cancels.
+    tolerance = 1e-5 if dimension <= 4 else 5e-4 * dimension
+    assert torch.allclose(noise.double(), expected_noise, rtol=1e-5, atol=tolerance)
 
 
 def test_images_keep_their_shape():

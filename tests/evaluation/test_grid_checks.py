@@ -87,6 +87,22 @@ def test_kl_is_not_negative_and_its_error_is_honest_where_the_truth_jumps() -> N
     assert abs(found.value - truth) <= found.standard_error
 
 
+@pytest.mark.parametrize("variance", [0.25, 4.0])
+def test_a_box_that_cuts_the_truth_is_in_the_error(variance: float) -> None:
+    """3% of the truth lie outside; two resolutions, the mutant, agree on the rest to 1e-5."""
+    truth = standard_gaussian()
+    energy = _gaussian_energy(0.0, math.sqrt(variance))
+    grid = grid_of(energy, truth, bounds=[[-2.2, 2.2], [-9.0, 9.0]])
+    assert grid.truth_missing == pytest.approx(math.erfc(2.2 / math.sqrt(2)), rel=1e-4)
+    exact = math.log(variance) + 1 / variance - 1
+    found = kl_to_truth(energy, truth, grid=grid)
+    assert 0.05 < abs(found.value - exact) <= (found.standard_error or 0)
+    whole = total_variation(energy, truth)
+    cut = total_variation(energy, truth, grid=grid)
+    assert 0.01 < abs(cut.value - whole.value) <= (cut.standard_error or 0)
+    assert (whole.standard_error or 1) < 1e-3
+
+
 def test_a_model_that_does_not_fall_off_says_so() -> None:
     def rising(x: Tensor) -> Tensor:
         radius = x.norm(dim=1)

@@ -44,6 +44,29 @@ def test_added_variance_makes_the_gaussian_one_of_the_blurred_density(
     assert abs(found.details["gain_over_gaussian"]) < 1e-3
 
 
+def test_the_error_of_log_z_is_in_the_error_of_the_value(generator: torch.Generator) -> None:
+    """200 estimates of log Z, each with its error: the values scatter as is stated. The error over
+    rows alone (the mutant) is a tenth of that."""
+    truth, error = standard_gaussian(2), 0.2
+    train = truth.sample(1000, generator)
+    off, gains, stated = [], [], []
+    for shift in (error * torch.randn(200, generator=generator)).tolist():
+        found = held_out_log_likelihood(
+            lambda x, shift=shift: truth.log_prob(x) - shift,
+            truth.sample(2000, generator),
+            train=train,
+            log_z_standard_error=error,
+        )
+        off.append(found.value + 1 + math.log(2 * math.pi))
+        gains.append(found.details["gain_over_gaussian"])
+        stated.append((found.standard_error or 0, found.details["gain_standard_error"]))
+    of_value, of_gain = torch.tensor(stated).mean(dim=0).tolist()
+    assert float(torch.tensor(off).std()) == pytest.approx(of_value, rel=0.15)
+    assert float(torch.tensor(gains).std()) == pytest.approx(of_gain, rel=0.15)
+    with pytest.raises(ValueError, match="log_z_standard_error must"):
+        held_out_log_likelihood(truth.log_prob, train, log_z_standard_error=-1.0)
+
+
 def test_a_singular_covariance_is_named(generator: torch.Generator) -> None:
     x = torch.randn(50, 2, generator=generator) * torch.tensor([1.0, 0.0])
     found = held_out_log_likelihood(lambda rows: rows.sum(1), x, train=x)

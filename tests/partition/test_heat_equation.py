@@ -78,10 +78,10 @@ def test_mutants_fail(
         square = in_space.square().flatten(1).sum(1)
         trace = laplacian(lambda points: energy(points, level), y)
         if mutant == "no_sigma_squared":
-            return in_noise - (square - trace)
+            return (in_noise - (square - trace))[None]
         if mutant == "wrong_sign":
-            return in_noise - sigma**2 * (square + trace)
-        return in_noise - sigma**2 * square
+            return (in_noise - sigma**2 * (square + trace))[None]
+        return (in_noise - sigma**2 * square)[None]
 
     monkeypatch.setattr(heat_equation, "_residual_of_rows", residual)
     found = heat_residual(energy, x, ladder, generator)
@@ -167,6 +167,30 @@ def test_the_interval_allows_for_an_uneven_residual(generator: torch.Generator) 
     log_z = found.log_z(log_z_at_top=top)
     assert log_z.lower <= truth <= log_z.upper
     assert abs(log_z.log_z - truth) > 4 * log_z.standard_error + found.discretisation[0]
+
+
+def test_an_error_that_is_odd_in_the_noise_is_allowed_for(generator: torch.Generator) -> None:
+    """Data at a point and an energy tilted by b y: log Z(σ) = b²σ²/2, and r = -2by - b²σ².
+
+    In the mean of y and -y the residual is the same number everywhere, so pairs alone show no
+    spread at all, and the drift, which has the wrong sign here, would be called exact.
+    """
+    tilt = 0.5
+
+    def energy(y: Tensor, sigma: Tensor) -> Tensor:
+        gaussian = y[:, 0].square() / (2 * sigma**2) + 0.5 * torch.log(2 * math.pi * sigma**2)
+        return gaussian + tilt * y[:, 0]
+
+    x = torch.zeros(2000, 1, dtype=torch.float64)
+    ladder = noise_ladder(0.5, 5.0, 33)
+    found = heat_residual(energy, x, ladder, generator)
+    log_z = [0.5 * (tilt * level) ** 2 for level in ladder]
+    at_bottom = found.log_z(log_z_at_top=log_z[-1])
+    assert at_bottom.lower <= log_z[0] <= at_bottom.upper
+    assert abs(at_bottom.log_z - log_z[0]) > 1.0  # mutant: without the allowance it is far off
+    assert max(found.standard_error) < 1e-9
+    # ∫ sd(r) d log σ = 2b (σ_max - σ)
+    assert found.second_order[0] == pytest.approx((2 * tilt * 4.5) ** 2, rel=0.05)
 
 
 def test_energies_with_at_and_a_closed_form_are_used(generator: torch.Generator) -> None:

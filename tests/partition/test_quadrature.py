@@ -51,6 +51,34 @@ def test_correlated_gaussian_and_two_far_modes() -> None:
     assert abs(quadrature(modes, event_shape=(2,)).log_z - math.log(4 * math.pi)) < 1e-4
 
 
+def _two_modes(far: float, sd: float, share: float):
+    def energy(x: Tensor) -> Tensor:
+        near = math.log(1 - share) - 0.5 * (x / sd).square().sum(1)
+        away = math.log(share) - 0.5 * ((x - far) / sd).square().sum(1)
+        return -torch.logaddexp(near, away)
+
+    return energy
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_a_mode_beyond_a_gap_is_looked_for(dim: int) -> None:
+    """Mutant: a search that stops after two empty shells, which is exact but for log 0.7."""
+    found = quadrature(_two_modes(11.0, 0.3, 0.3), event_shape=(dim,))
+    assert abs(found.log_z - _log_z(dim, 0.3)) < 1e-4
+    assert found.lower <= _log_z(dim, 0.3) <= found.upper
+
+
+def test_a_mode_very_far_out_is_found_where_points_name_it() -> None:
+    energy = _two_modes(300.0, 0.5, 0.05)
+    assert float(find_bounds(energy, (1,)).max()) < 100
+    box = find_bounds(energy, (1,), points=torch.tensor([[0.1], [300.4]]))
+    assert abs(quadrature(energy, box).log_z - _log_z(1, 0.5)) < 1e-4
+    with pytest.raises(ValueError, match="points must have shape"):
+        find_bounds(energy, (1,), points=torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="points must be finite"):
+        find_bounds(energy, (1,), points=torch.full((3, 1), math.nan))
+
+
 def test_the_stated_error_holds_the_real_one_where_the_density_jumps() -> None:
     def disc(x: Tensor) -> Tensor:  # uniform on the unit disc, not aligned with any cell
         return torch.where(x.square().sum(1) < 1, 0.0, math.inf)

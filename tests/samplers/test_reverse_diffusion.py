@@ -61,6 +61,12 @@ def test_an_energy_without_noise_level_is_refused(generator):
         sample(lambda x: x.square().sum(1), ReverseDiffusion(), torch.zeros(3, 2), num_steps=2)
 
 
+@pytest.mark.parametrize("sigma", [TOP, 2 * TOP])
+def test_a_walk_that_does_not_go_down_is_refused(sigma):
+    with pytest.raises(ValueError, match="sigma must lie below sigma_max"):
+        ReverseDiffusion.down(NoisyGaussian(), TOP, sigma, 10)
+
+
 @pytest.mark.parametrize("bad", [0.0, -0.1, 1.5, float("nan")])
 def test_a_bad_step_size_is_named(bad):
     with pytest.raises(ValueError, match="step_size must"):

@@ -152,6 +152,69 @@ def test_a_standardised_table(generator: torch.Generator) -> None:
     assert copies["memorisation"]["details"]["verdict"].startswith("memorises")
 
 
+def test_held_out_rows_say_which_part_they_are_and_whether_they_are_blurred(
+    generator: torch.Generator,
+) -> None:
+    truth = two_blobs()
+    run, samples = _run(_Exact(truth), (2,)), truth.blurred(_SIGMA).sample(300, generator)
+    table = _table(truth, generator)
+    without_test = Dataset(**{**vars(table), "test": None})
+    names = "relative_loss", "held_out_log_likelihood", "mmd", "energy_gap", "memorisation"
+    for dataset, part in ((table, "test"), (without_test, "validation")):
+        results = evaluate(run, dataset, samples=samples)
+        assert {results[name]["details"]["rows"] for name in names} == {part}
+        assert results["held_out_log_likelihood"]["details"]["noise_added"] is False
+    of_density = evaluate(run, truth, samples=samples)
+    assert of_density["held_out_log_likelihood"]["details"]["noise_added"] is True
+    assert of_density["mmd"]["details"]["rows"] == "fresh draws"
+
+
+def test_the_error_of_log_z_is_in_that_of_the_held_out_log_likelihood(
+    generator: torch.Generator,
+) -> None:
+    truth = two_blobs()
+    run = _run(_Exact(truth), (2,)).with_log_z(
+        LogZ(0.0, 3.0, -6.0, 6.0, None, "a guess", "interval")
+    )
+    samples = truth.blurred(_SIGMA).sample(300, generator)
+    for data in (truth, _table(truth, generator)):
+        found = evaluate(run, data, samples=samples)["held_out_log_likelihood"]
+        assert found["standard_error"] == pytest.approx(3.0, rel=0.01)
+        assert found["details"]["gain_standard_error"] == pytest.approx(3.0, rel=0.01)
+        assert (found["details"]["log_z_lower"], found["details"]["log_z_upper"]) == (-6.0, 6.0)
+    unchecked = run.with_log_z(LogZ.unchecked(0.0, "nobody looked"))
+    found = evaluate(unchecked, truth, samples=samples)["held_out_log_likelihood"]
+    assert found["standard_error"] < 0.1
+    assert found["details"]["log_z_standard_error"] is None
+
+
+def test_log_z_of_a_table_with_a_far_group_of_rows(generator: torch.Generator) -> None:
+    """The mass of a group 200 times as far out as the rest is 2% of it: log Z off by 0.02."""
+    truth = IsotropicMixture([[0.0, 0.0], [200.0, 0.0]], [0.98, 0.02], 0.5)
+    samples = truth.blurred(_SIGMA).sample(300, generator)
+    results = evaluate(_run(_Exact(truth), (2,)), _table(truth, generator), samples=samples)
+    assert abs(results["log_z_error"]["value"]) < 1e-3
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_held_out_draws_share_nothing_with_draws_of_the_same_seed(seed: int) -> None:
+    """``run.sample(seed=s)`` begins with the normal numbers of seed s, and so may a Density: a
+    two-sample test of the two would compare samples that are correlated row by row."""
+    drawn: list[Tensor] = []
+
+    class Recorded(IsotropicMixture):
+        def sample(self, n: int, generator: torch.Generator) -> Tensor:
+            drawn.append(torch.randn(n, *self.event_shape, generator=generator))
+            return drawn[-1].double()
+
+    truth = Recorded([[0.0, 0.0]], [1.0], 1.0)
+    same = torch.randn(2000, 2, generator=torch.Generator().manual_seed(seed))
+    evaluate(_run(_Exact(truth), (2,)), truth, samples=same.double(), seed=seed)
+    for rows in (rows[:2000] for rows in drawn):
+        correlation = torch.corrcoef(torch.stack([rows.flatten(), same.flatten()]))[0, 1]
+        assert abs(float(correlation)) < 3.9 / 4000**0.5
+
+
 def test_more_dimensions_and_fresh_draws_from_a_dataset(generator: torch.Generator) -> None:
     truth = IsotropicMixture([[0.0] * 5, [3.0] * 5], [0.7, 0.3], 0.5)
     dataset = Dataset(

@@ -49,6 +49,7 @@ class Family:
             if inspect.isclass(thing)
             and issubclass(thing, self.base)
             and not inspect.isabstract(thing)
+            and not hasattr(thing, "given")  # conditions come from a program, not from the shell
         }
 
     def find(self, name: str) -> type:

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from basin.samplers import AnnealedLangevin, ReverseDiffusion
 from basin.schedules import Geometric
 from basin.training import Run, RunFolderError
 from basin.training import load_data as load_training_data
-from basin.training.folder import other_files
+from basin.training.folder import other_files, require_utf8
+from basin.training.lock import LOCK
+from basin.training.writable import in_words, require_writable
 
 __all__ = [
     "DEFAULT_OBJECTIVE",
@@ -87,7 +90,10 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {out}")
-    found = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    require_utf8("--out", out)
+    require_writable(out)
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    found = sorted(names - {LOCK})
     if not found:
         return
     if "config.json" not in found and "checkpoint" not in found:
@@ -211,6 +217,7 @@ def draw_with(
 
 def evaluate(run: Run, dataset: Dataset | Density, *, seed: int = 0) -> dict[str, Any]:
     """Measure the run and write ``evaluation.json``."""
+    require_writable(folder_of(run))
     _say("measuring")
     results = basin.training.evaluate(run, dataset, seed=seed)
     _write_text(folder_of(run) / "evaluation.json", json.dumps(results, indent=2) + "\n")
@@ -256,11 +263,12 @@ def data_of(run: Run) -> Dataset | Density:
 
 
 def check_ending(path: Path) -> None:
-    """Refuse a file name of an unknown format, before any work."""
+    """Refuse a file name of an unknown format, and a folder without access, before any work."""
     if path.suffix not in (".npz", ".npy", ".csv"):
         raise ValueError(f"--out must end in .npz, .npy or .csv, got {path}")
     if path.is_dir():
         raise ValueError(f"--out must be a file, got the folder {path}")
+    require_writable(path.parent)
 
 
 def write_rows(
@@ -277,9 +285,9 @@ def write_rows(
     """
     check_ending(path)
     arrays = {name: value.detach().cpu().numpy() for name, value in columns.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.writing")
+    aside = _aside(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as file:
             if path.suffix == ".npz":
                 level: dict[str, Any] = {} if sigma is None else {"sigma": np.float64(sigma)}
@@ -297,7 +305,8 @@ def write_rows(
     except OSError as error:
         raise _naming(path, error) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
 
 
 def _quoted(name: str) -> str:
@@ -310,19 +319,25 @@ def _dimension(dataset: Dataset) -> int | tuple[int, ...]:
 
 
 def _write_text(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.writing")
+    aside = _aside(path)
     try:
         aside.write_text(text, encoding="utf-8")
         os.replace(aside, path)
     except OSError as error:
         raise _naming(path, error) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
+
+
+def _aside(path: Path) -> Path:
+    """Where a file is written before it is renamed; two processes do not share it."""
+    return path.with_name(f".{path.name}.{os.getpid()}.writing")
 
 
 def _naming(path: Path, error: OSError) -> OSError:
     """The same error about the file that was asked for, not the one beside it."""
-    return OSError(error.errno, error.strerror, str(path))
+    return in_words(path.parent, OSError(error.errno, error.strerror, str(path)))
 
 
 def _say(what: str) -> None:

@@ -8,7 +8,8 @@
     130         interrupted by Ctrl-C; what was saved can be resumed
 
 Each command is one module beside this one, imported only when it is asked for, so that
-``basin --help`` and ``basin --version`` do not wait for torch.
+``basin --help`` and ``basin --version`` do not wait for torch. What this file imports itself comes
+before anyone can answer Ctrl-C in words: a few milliseconds' worth.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import io
 import os
 import signal
 import sys
-from difflib import get_close_matches
-from typing import Any, TextIO, cast
+from contextlib import suppress
+from types import ModuleType
+from typing import Any, NoReturn, TextIO, cast
 
 from basin.version import __version__
 
@@ -98,12 +100,37 @@ def _run(given: list[str]) -> int:
         return 0
     command, rest = given[0], given[1:]
     if command not in COMMANDS:
+        from difflib import get_close_matches
+
         close = get_close_matches(command, COMMANDS, n=1)
         mend = f"did you mean {close[0]}?" if close else f"one of: {', '.join(COMMANDS)}"
         raise ValueError(f"command must be known, got {command!r}; {mend}")
     # `kill` and a scheduler's time limit end as Ctrl-C does: with a checkpoint.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    return importlib.import_module(f"basin.cli.{command}").run(rest)
+    return _import(command).run(rest)
+
+
+def _import(command: str) -> ModuleType:
+    """The module of a command, and torch with it: the first second of every command.
+
+    Ctrl-C meanwhile leaves at once, as there is nothing to save: raised in the midst of an import,
+    it would come out of callbacks that print a traceback and go on.
+    """
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_default:
+        signal.signal(signal.SIGINT, _leave)
+    try:
+        return importlib.import_module(f"basin.cli.{command}")
+    finally:
+        if is_default:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _leave(number: int, frame: Any) -> NoReturn:
+    del number, frame
+    with suppress(OSError):
+        os.write(2, b"basin: error: interrupted\n")
+    os._exit(130)
 
 
 class _Unheard:

@@ -24,6 +24,7 @@ _WORDS = {
     "NoneType": "null",
     "tuple": "a list like [64,64]",
     "list": "a list like [64,64]",
+    "Sequence": "a list like [64,64]",
     "dict": "a mapping",
 }
 
@@ -97,11 +98,13 @@ class Parser(ArgumentParser):
         key = re.search(r'Parser key "([^"]+)"', message)
         value = re.search(r"(?:Given value|Got value|import path string): (.*)", message)
         rules = re.findall(
-            r"Expected (?:a )?(<class '\w+'>|typing\.Literal\[.*?\]|tuple.*?)[.\n]", message + "\n"
+            r"Expected (?:a )?(<class '[\w.]+'>|typing\.Literal\[.*?\]|tuple.*?)[.\n]",
+            message + "\n",
         )
         if key and value and rules:
             rule = " or ".join(dict.fromkeys(map(_in_words, rules)))
-            return f"--{key[1]} must be {rule}, got {value[1].strip()}; see {self.prog} --help"
+            got = value[1].strip() or "nothing"
+            return f"--{key[1]} must be {rule}, got {got}; see {self.prog} --help"
         if key:
             return f"--{key[1]}: {message[key.end() :].strip(': ')}; see {self.prog} --help"
         return f"{message}; see {self.prog} --help"
@@ -118,14 +121,15 @@ class Parser(ArgumentParser):
 def _in_words(rule: str) -> str:
     """``<class 'int'>`` as "a whole number", ``typing.Literal['a', 'b']`` as "'a' or 'b'"."""
     if rule.startswith("<class"):
-        name = rule.split("'")[1]
+        name = rule.split("'")[1].rpartition(".")[2]
         return _WORDS.get(name, name)
     return rule.partition("[")[2].rstrip("]").replace(", ", " or ") or f"a {rule}"
 
 
 def _as_list(value: str, kind: str) -> str:
     is_list = re.search(r"\b(?:Sequence|[Tt]uple|[Ll]ist)\[(\w+)", kind)
-    if not is_list or value[:1] in ("[", "-", "") or value in ("null", "None"):
+    is_option = value.startswith("-") and not re.match(r"-[\d.]", value)  # -4,3 is a list
+    if not is_list or is_option or value[:1] in ("[", "") or value in ("null", "None"):
         return value
     return json.dumps(value.split(",")) if is_list[1] == "str" else f"[{value}]"
 

@@ -7,6 +7,7 @@ from basin.cli.parser import Parser
 from basin.cli.show import show_end
 from basin.core.validation import positive_integer
 from basin.training import resume
+from basin.training.writable import require_writable
 
 __all__ = ["run"]
 
@@ -29,6 +30,8 @@ def run(arguments: list[str]) -> int:
     given = parser.parse(arguments)
     if given["num_samples"] is not None:
         positive_integer(num_samples=given["num_samples"])
-    done = resume(job.existing_folder(given["folder"]), progress=True)
+    folder = job.existing_folder(given["folder"])
+    require_writable(folder)  # samples, measures and the report follow, also of a finished run
+    done = resume(folder, progress=True)
     show_end(done, job.finish(done, job.data_of(done), num_samples=given["num_samples"]))
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from basin.cli.job import NUM_SAMPLES, draw, folder_of, open_run
+from basin.cli.job import NUM_SAMPLES, check_ending, draw, folder_of, open_run
 from basin.cli.parser import Parser
 from basin.core.validation import positive, positive_integer
 
@@ -40,6 +40,8 @@ def run(arguments: list[str]) -> int:
         positive_integer(num_samples=given["num_samples"])
     if given["sigma"] is not None:
         positive(sigma=given["sigma"])
+    if given["out"] is not None:
+        check_ending(Path(given["out"]))
     model = open_run(given["folder"])
     path = Path(given["out"] or folder_of(model) / "samples.npz")
     draw(

@@ -53,7 +53,10 @@ TITLES = {
 }
 
 # What this command fills in, or says in another way, of basin.fit and basin.datasets.load.
-FILLED = {"energy", "x", "objective", "out", "overwrite", "progress", "validation"}
+FILLED = {
+    *("energy", "x", "objective", "out", "overwrite", "progress"),
+    *("validation", "condition", "sample_weight", "on_evaluation"),  # objects of a program
+}
 FILLED |= {"source", "fingerprint"}
 
 
@@ -61,12 +64,13 @@ def run(arguments: list[str]) -> int:
     """Parse, train, say where the report is."""
     settings, left = read_settings([word for word in arguments if word != "--print_config"])
     classes = _choose(settings)
+    data_of_file = settings.pop("data", None)  # DATA on the command line wins, as options do
     words = as_arguments(settings) + left
     parser = _make_parser(classes)
     if "--print_config" in arguments:
-        print(_as_yaml(parser.parse(words)), end="")
+        print(_as_yaml(_with_data(parser.parse(words), data_of_file)), end="")
         return 0
-    given = parser.parse_and_build(words)
+    given = _with_data(parser.parse_and_build(words), data_of_file)
     for key, mend in (("data", "DATA"), ("out", "--out DIR")):
         if given[key] is None:
             raise ValueError(f"{mend} must be given; see basin train --help")
@@ -89,6 +93,12 @@ def run(arguments: list[str]) -> int:
     )
     show_end(done, results)
     return 0
+
+
+def _with_data(given: dict[str, Any], data_of_file: Any) -> dict[str, Any]:
+    if given["data"] is not None or data_of_file is None:
+        return given
+    return {**given, "data": str(data_of_file)}
 
 
 def _choose(settings: Mapping[str, Any]) -> dict[str, type]:

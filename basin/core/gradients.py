@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from basin.core.precision import evaluated
 from basin.core.tensors import event_sum
-from basin.core.validation import batch_of_energies, positive_integer
+from basin.core.validation import batch_of_energies, floating_point, positive_integer
 
 __all__ = [
     "dual_score",
@@ -40,6 +41,10 @@ def score(energy: Any, x: Tensor, *, create_graph: bool = False) -> Tensor:
         x: points, ``[batch, *event]``, floating point.
         create_graph: keep the graph, so that a loss made of scores trains the parameters.
 
+    Raises:
+        ValueError: x and the weights differ in dtype, or the energies are not one real number a
+            row, or they change with x but carry no gradient.
+
     Cost: one forward and one backward pass of the energy.
 
     Example:
@@ -47,10 +52,11 @@ def score(energy: Any, x: Tensor, *, create_graph: bool = False) -> Tensor:
         >>> basin.score(lambda x: 0.5 * x.square().sum(1), torch.tensor([[1.0, -2.0]]))
         tensor([[-1.,  2.]])
     """
+    floating_point("x", x)
     with torch.inference_mode(False), torch.set_grad_enabled(create_graph):
         x = _ordinary(x, create_graph)
         if hasattr(energy, "score"):
-            return energy.score(x)
+            return evaluated(energy.score, energy, x)
     return energy_and_score(energy, x, create_graph=create_graph)[1]
 
 
@@ -58,12 +64,18 @@ def energy_and_score(
     energy: Any, x: Tensor, *, create_graph: bool = False
 ) -> tuple[Tensor, Tensor]:
     """``(E(x), -dE/dx)`` from one forward and one backward pass; see :func:`score`."""
+    floating_point("x", x)
     with torch.inference_mode(False), torch.enable_grad():
         leaf = _differentiable(x, create_graph)
-        values = batch_of_energies(energy, leaf, energy(leaf))
-        if not values.requires_grad:
-            return values.detach(), torch.zeros_like(leaf)
-        (gradient,) = torch.autograd.grad(values.sum(), leaf, create_graph=create_graph)
+        values = batch_of_energies(energy, leaf, evaluated(energy, energy, leaf))
+        gradient = None
+        if values.requires_grad:
+            (gradient,) = torch.autograd.grad(
+                values.sum(), leaf, create_graph=create_graph, allow_unused=True
+            )
+        if gradient is None:
+            _require_constant(energy, leaf, values)
+            gradient = torch.zeros_like(leaf)
     return (values, -gradient) if create_graph else (values.detach(), -gradient.detach())
 
 
@@ -81,13 +93,15 @@ def dual_score(
     """
     with torch.inference_mode(False), torch.set_grad_enabled(create_graph):
         if hasattr(energy, "dual_score"):
-            return energy.dual_score(_ordinary(x, create_graph), _ordinary(sigma, create_graph))
+            x, sigma = _ordinary(x, create_graph), _ordinary(sigma, create_graph)
+            return evaluated(energy.dual_score, energy, x, sigma)
     with torch.inference_mode(False), torch.enable_grad():
         leaf = _differentiable(x, create_graph)
         log_sigma = _differentiable(sigma, create_graph).log()
         if not log_sigma.requires_grad:
             log_sigma = log_sigma.requires_grad_(True)
-        values = batch_of_energies(energy, leaf, energy(leaf, log_sigma.exp()))
+        values = evaluated(energy, energy, leaf, log_sigma.exp())
+        values = batch_of_energies(energy, leaf, values)
         in_space, in_noise = torch.autograd.grad(
             values.sum(), (leaf, log_sigma), create_graph=create_graph
         )
@@ -155,6 +169,21 @@ def hutchinson_laplacian(
         product = hessian_vector_product(energy, x, probe, create_graph=create_graph)
         trace = trace + event_sum(probe * product)
     return trace / num_probes
+
+
+def _require_constant(energy: Any, x: Tensor, values: Tensor) -> None:
+    """Energies that no graph joins to x are flat, with score zero, or were cut off from it.
+
+    Only the second ones change when x moves. Cost: one more evaluation, in this rare case.
+    """
+    with torch.no_grad():
+        moved = energy(1.25 * x + 0.375)
+    if not torch.equal(values, moved):
+        raise ValueError(
+            f"{type(energy).__name__} must be differentiable in x, got energies that change with x "
+            "but carry no gradient (a .detach(), .data, .item(), NumPy or no_grad inside?); "
+            "compute them from x by torch operations"
+        )
 
 
 def _ordinary(x: Tensor, keep_graph: bool) -> Tensor:

@@ -6,6 +6,7 @@ Validate once, at construction or on entry; never repair in silence.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 
 import torch
@@ -14,12 +15,15 @@ from torch import Tensor
 __all__ = [
     "all_finite",
     "batch_of_energies",
+    "floating_point",
     "in_unit_interval",
     "non_negative",
     "positive",
     "positive_integer",
+    "real_number",
     "same_event_shape",
     "seed_number",
+    "true_false_or_none",
 ]
 
 
@@ -66,6 +70,30 @@ def in_unit_interval(**values: float) -> None:
             raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
 
 
+def real_number(**values: object) -> None:
+    """Raise ``TypeError`` unless each value is a number; text that looks like one is not."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")
+
+
+def true_false_or_none(**values: object) -> None:
+    """Raise ``TypeError`` unless each value is True, False or None."""
+    for name, value in values.items():
+        if not (value is None or isinstance(value, bool)):
+            raise TypeError(f"{name} must be True, False or None, got {value!r}")
+
+
+def floating_point(name: str, x: object) -> None:
+    """Raise unless ``x`` is a Tensor of real floating-point numbers: others have no gradient."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a Tensor, got {type(x)}; take torch.as_tensor({name})")
+    if not x.is_floating_point():
+        raise ValueError(
+            f"{name} must hold real floating-point numbers, got {x.dtype}; use {name}.float()"
+        )
+
+
 def same_event_shape(name: str, x: Tensor, event_shape: Sequence[int]) -> None:
     """Raise ``ValueError`` unless ``x`` is ``[batch, *event_shape]``."""
     if tuple(x.shape[1:]) != tuple(event_shape) or x.ndim == 0:
@@ -90,7 +118,8 @@ def all_finite(name: str, x: Tensor) -> None:
 def batch_of_energies(energy: object, x: Tensor, values: object) -> Tensor:
     """Return ``values`` if it is one energy a row of ``x``, else say how to mend the energy.
 
-    A ``(batch, 1)`` result would broadcast to a matrix in every loss, so it is refused.
+    A ``(batch, 1)`` result would broadcast to a matrix in every loss, so it is refused. So are
+    whole numbers, whose score would be zero without a word, and complex ones, which have no order.
     """
     name = type(energy).__name__
     if not isinstance(values, Tensor):
@@ -101,6 +130,12 @@ def batch_of_energies(energy: object, x: Tensor, values: object) -> Tensor:
         raise ValueError(
             f"{name} must return one energy a row, shape ({len(x)},), "
             f"got {tuple(values.shape)}{mend}"
+        )
+    if not values.is_floating_point():
+        mend = "return its real part" if values.is_complex() else "compute them without rounding"
+        raise ValueError(
+            f"{name} must return energies that are real floating-point numbers, got "
+            f"{values.dtype}; {mend}"
         )
     return values
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from basin.core.types import Density
+from basin.core.validation import true_false_or_none
 from basin.datasets.catalogue import canonical_name, toy_densities
 from basin.datasets.duplicates import num_repeated
 from basin.datasets.fingerprint import check_fingerprint
@@ -40,7 +41,7 @@ from basin.datasets.rows import (
     rows_of_numbers,
 )
 from basin.datasets.scikit_learn import SCIKIT_LEARN, read_scikit_learn
-from basin.datasets.split import Split, leave_out, split_rows
+from basin.datasets.split import Split, check_held_out, leave_out, split_rows
 
 __all__ = ["Dataset", "load"]
 
@@ -135,6 +136,7 @@ def load(
         Dataset. Nothing of a density is held out.
 
     Raises:
+        TypeError: an argument of another type, named.
         FileNotFoundError: no such file.
         ValueError: an unknown name, or data that cannot be used as they are; says where and why.
         ImportError: a package that reads this format is not installed; says which.
@@ -146,16 +148,22 @@ def load(
         >>> iris.train, iris.columns[0]
         (TensorRows(num_rows=120, event_shape=(4,)), 'sepal length (cm)')
     """
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"source must be a name or a path, got {source!r}")
+    if columns is not None and (isinstance(columns, str) or not isinstance(columns, Sequence)):
+        raise TypeError(f"columns must be a list of column names, got {columns!r}")
+    true_false_or_none(header=header, memory_map=memory_map)
     if constant_columns not in ("error", "keep", "drop"):
         raise ValueError(
             f"constant_columns must be 'error', 'keep' or 'drop', got {constant_columns!r}"
         )
+    check_held_out(validation_fraction, test_fraction, max_held_out, seed)
     options: dict[str, Any] = {
         "columns": None if columns is None else list(columns),
         "header": header,
         "constant_columns": constant_columns,
-        "validation_fraction": validation_fraction,
-        "test_fraction": test_fraction,
+        "validation_fraction": float(validation_fraction),
+        "test_fraction": float(test_fraction),
         "max_held_out": max_held_out,
         "seed": seed,
         "memory_map": memory_map,

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from basin.core.validation import positive_integer, seed_number
+from basin.core.validation import positive_integer, real_number, seed_number
 
-__all__ = ["Split", "split_rows"]
+__all__ = ["Split", "check_held_out", "split_rows"]
 
 PERMUTE_UP_TO = 1_000_000
 """Below this a whole permutation is drawn; above, row numbers until enough differ."""
@@ -77,6 +77,7 @@ def split_rows(
         max_held_out: neither part is larger than this, whatever the fraction.
 
     Raises:
+        TypeError: a fraction that is no number.
         ValueError: when a fraction that is not 0 would be no row, or training has under 2 rows.
 
     Example:
@@ -84,15 +85,12 @@ def split_rows(
         >>> len(split.validation), len(split.test), split.num_train
         (1, 1, 8)
     """
-    positive_integer(max_held_out=max_held_out)
-    seed_number(seed=seed)
+    check_held_out(validation_fraction, test_fraction, max_held_out, seed)
     sizes = []
     for name, fraction in (
         ("validation_fraction", validation_fraction),
         ("test_fraction", test_fraction),
     ):
-        if isinstance(fraction, bool) or not 0 <= fraction < 1:
-            raise ValueError(f"{name} must be at least 0 and below 1, got {fraction!r}")
         size = min(int(num_rows * fraction + 0.5), max_held_out)
         if size == 0 and fraction > 0 and num_rows > 1:
             raise ValueError(
@@ -109,6 +107,19 @@ def split_rows(
         )
     rows = _distinct(num_rows, held_out, torch.Generator().manual_seed(seed))
     return Split(num_rows, rows[: sizes[0]], rows[sizes[0] :], seed)
+
+
+def check_held_out(
+    validation_fraction: object, test_fraction: object, max_held_out: Any, seed: Any
+) -> None:
+    """Raise ``TypeError`` or ``ValueError`` for what can be seen before a row is read."""
+    fractions = {"validation_fraction": validation_fraction, "test_fraction": test_fraction}
+    for name, fraction in fractions.items():
+        real_number(**{name: fraction})
+        if not 0 <= float(fraction) < 1:  # type: ignore[arg-type]
+            raise ValueError(f"{name} must be at least 0 and below 1, got {fraction!r}")
+    positive_integer(max_held_out=max_held_out)
+    seed_number(seed=seed)
 
 
 def kept_row(position: Tensor, left_out: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from basin.report.formatting import (
 from basin.report.gallery import Picture, curves, level, pictures
 from basin.report.svg import figure_to_svg
 from basin.report.verdict import judge, log_z_is_checked, value_of
+from basin.training.writable import in_words, require_writable
 
 __all__ = ["render_report", "write_report"]
 
@@ -56,9 +57,14 @@ def write_report(folder: Path | str, *, run: Any = None, dataset: Any = None) ->
         OSError: the disk is full or the folder may not be written.
     """
     folder = Path(folder)
+    if folder.is_dir():  # else collect says what is wrong
+        require_writable(folder)
     page = render_report(collect(folder, run=run, dataset=dataset))
     path = folder / "report.html"
-    handle, aside = tempfile.mkstemp(dir=folder, prefix=".report-", suffix=".html")
+    try:
+        handle, aside = tempfile.mkstemp(dir=folder, prefix=".report-", suffix=".html")
+    except OSError as error:
+        raise in_words(folder, error) from error
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(page)
@@ -205,6 +211,13 @@ def _training(record: RunRecord, lines: tuple[Picture, ...]) -> Iterator[str]:
         "choice of σ": str(record.config.get("sigma_choice") or ""),
     }
     yield _facts({name: escape(text) for name, text in facts.items() if text not in ("–", "")})
+    meanings = record.config.get("meanings")
+    if isinstance(meanings, Mapping) and meanings:
+        words = {
+            plain_text(k, 40): escape(plain_text(v, 300)) for k, v in list(meanings.items())[:40]
+        }
+        yield "<details><summary>What the logged numbers say</summary>"
+        yield f"{_facts(words)}</details>"
     explanation = record.config.get("explanation")
     if isinstance(explanation, str) and explanation:
         lines_ = "\n".join(plain_text(line, 300) for line in explanation.split("\n")[:200])

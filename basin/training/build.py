@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from basin.core.describe import build
+from basin.core.room import at_most
 from basin.core.types import Density, Objective
 from basin.datasets.load import Dataset, load
 from basin.training.errors import RunFolderError
@@ -14,11 +17,19 @@ from basin.training.errors import RunFolderError
 __all__ = ["build_density", "build_energy", "build_objective", "load_data"]
 
 
-def build_energy(config: dict[str, Any]) -> nn.Module:
-    """The energy that a config describes, with fresh weights."""
+def build_energy(config: dict[str, Any], weights: Path | None = None) -> nn.Module:
+    """The energy that a config describes, with fresh weights.
+
+    ``weights`` is the file that will be loaded into it. Nothing larger is allocated than what the
+    file holds (a number has a byte at least), whatever sizes an edited config claims.
+    """
     from basin import energies
 
-    return build(config["energy"], [energies])
+    room = nullcontext()
+    if weights is not None:
+        room = at_most(weights.stat().st_size, f"the weights in {weights.name}")
+    with room:
+        return build(config["energy"], [energies])
 
 
 def build_objective(config: dict[str, Any]) -> Objective:
@@ -33,7 +44,15 @@ def build_density(config: dict[str, Any]) -> Density | None:
     from basin import datasets
 
     description = config["data"]["density"]
-    return None if description is None else build(description, [datasets])
+    if description is None:
+        return None
+    density = build(description, [datasets])
+    if list(density.event_shape) != config["data"]["event_shape"]:  # before a row is drawn
+        raise RunFolderError(
+            f"the density of config.json must have rows of shape {config['data']['event_shape']}, "
+            f"got {density!r}"
+        )
+    return density
 
 
 def load_data(config: dict[str, Any]) -> Dataset | Density:

@@ -3,6 +3,9 @@
 It is written beside its place, flushed to the disk and renamed, so a crash at any moment leaves
 either the old file or the new one. A checksum over names, shapes and bytes is kept in the
 metadata and verified on reading. The last two are kept. Nothing is unpickled, ever.
+
+A checkpoint carries the identity of its run, which ``config.json`` beside it holds from the start:
+one of another run is refused, and no order of writes can make a folder contradict itself.
 """
 
 from __future__ import annotations
@@ -19,8 +22,16 @@ import torch
 from torch import Tensor
 
 from basin.training.errors import RunFolderError
+from basin.training.writable import in_words
 
-__all__ = ["checkpoints", "latest_checkpoint", "read_tensors", "write_checkpoint", "write_tensors"]
+__all__ = [
+    "checkpoints",
+    "checksum",
+    "latest_checkpoint",
+    "read_tensors",
+    "write_checkpoint",
+    "write_tensors",
+]
 
 _KEPT = 2
 
@@ -30,8 +41,9 @@ def write_checkpoint(
 ) -> Path:
     """Write the state after ``step`` steps and drop all but the last two checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{step:09d}.safetensors"
-    write_tensors(path, tensors, record)
+    path = folder / _name(step)
+    identity = _identity(folder)
+    write_tensors(path, tensors, {**record, "identity": identity} if identity else record)
     for old in checkpoints(folder)[:-_KEPT]:
         old.unlink()
     return path
@@ -43,23 +55,55 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
-    """The newest checkpoint: path, tensors and record; errors say which older one is whole."""
+    """The newest checkpoint: path, tensors and record; errors say which older one to go on from."""
     found = checkpoints(folder)
     if not found:
         raise RunFolderError(f"{folder} must hold a checkpoint, got none; train the run anew")
     try:
-        return (found[-1], *read_tensors(found[-1]))
+        tensors, record = read_tensors(found[-1])
+        _require_own(found[-1], record)
+        return found[-1], tensors, record
     except RunFolderError as error:
         older = f"; delete it to go on from {found[-2].name}" if len(found) > 1 else ""
         raise RunFolderError(f"{error}{older}") from error
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Write aside, flush, rename; on any failure the old file stays and the new one is removed."""
+def _name(step: int) -> str:
+    return f"step-{step:09d}.safetensors"
+
+
+def _identity(folder: Path) -> str | None:
+    """That of the run which a checkpoint folder is a part of; None where no config says it."""
+    try:
+        config = json.loads((folder.parent / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None  # whoever reads the run reports it
+    return config.get("identity") if isinstance(config, dict) else None
+
+
+def _require_own(path: Path, record: Any) -> None:
+    """Refuse a whole checkpoint that was put in the place of another."""
+    record = record if isinstance(record, dict) else {}
+    identity = _identity(path.parent)
+    if identity is not None and record.get("identity", identity) != identity:
+        raise RunFolderError(f"{path} must be a checkpoint of this run, got one of another run")
+    step = record.get("step")
+    if not isinstance(step, int) or _name(step) != path.name:
+        raise RunFolderError(
+            f"{path} must be a checkpoint of this run at the step in its name, got step {step!r}"
+        )
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
+    """Write aside, flush, rename, and return the checksum.
+
+    On any failure the old file stays and the new one is removed.
+    """
     from safetensors.torch import save_file
 
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    metadata = {"record": json.dumps(record), "sha256": _checksum(plain, record)}
+    sha256 = checksum(plain, record)
+    metadata = {"record": json.dumps(record), "sha256": sha256}
     aside = path.with_suffix(f".writing-{os.getpid()}")
     try:
         save_file(plain, aside, metadata=metadata)
@@ -74,7 +118,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str
                 f"{path} could not be written: the disk is full; free some space and "
                 "go on with `basin resume` (what was there before is untouched)",
             ) from error
+        if isinstance(error, OSError):
+            raise in_words(path.parent, error) from error
         raise
+    return sha256
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -96,15 +143,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         expected = metadata["sha256"]
     except (KeyError, json.JSONDecodeError) as error:
         raise RunFolderError(f"{path} must be written by Basin, got a foreign file") from error
-    if _checksum(tensors, record) != expected:
+    if checksum(tensors, record) != expected:
         raise RunFolderError(f"{path} must match its checksum, got changed or damaged bytes")
     return tensors, record
 
 
-def _checksum(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
+def checksum(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
+    """SHA-256 over the record and every tensor's name, type, shape and bytes."""
     digest = hashlib.sha256(json.dumps(record).encode())
     for name in sorted(tensors):
-        value = tensors[name]
+        value = tensors[name].detach().cpu()
         digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
         digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -52,6 +52,9 @@ def faults(config: Mapping[str, Any]) -> Iterator[str]:
     for name, is_right in checks.items():
         if name not in data or not is_right(data[name]):
             yield f"data.{name}: {_shown(data, name)}"
+    for name, is_right in {"weights_sha256": _are_sums, "identity": _is_text}.items():
+        if name in config and not is_right(config[name]):
+            yield f"{name}: {_shown(config, name)}"
     levels, sigma = config.get("noise_levels"), config.get("sigma")
     if levels is not None and sigma is None:
         yield "sigma: null beside noise_levels"
@@ -82,12 +85,20 @@ def _are_levels(value: Any) -> bool:
     return 0 < lowest <= highest < 1e18  # its square is a float32
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_sums(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_text, value.values()))
+
+
 def _is_shape(value: Any) -> bool:
     return isinstance(value, list) and len(value) > 0 and all(map(_is_whole, value))
 
 
 def _are_names(value: Any, shape: Any) -> bool:
-    are_texts = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    are_texts = isinstance(value, list) and all(map(_is_text, value))
     return are_texts and shape == [len(value)]
 
 

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from basin.core.describe import describe
+from basin.core.streams import stream
 from basin.core.types import Density
 from basin.core.validation import all_finite, same_event_shape
+from basin.datasets.conditioned import ConditionedRows
 from basin.datasets.load import Dataset
-from basin.datasets.rows import FreshDraws, Rows, as_rows
+from basin.datasets.rows import FreshDraws, Rows, TensorRows, as_rows
+from basin.datasets.weighted import WeightedRows
 
 __all__ = ["TrainingData"]
 
@@ -29,9 +32,17 @@ class TrainingData:
     validation: Tensor | None
     density: Density | None
     description: dict[str, Any]
+    conditioned: ConditionedRows | None = None
 
     @classmethod
-    def of(cls, x: Any, validation: Tensor | None) -> TrainingData:
+    def of(
+        cls,
+        x: Any,
+        validation: Tensor | None,
+        *,
+        condition: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> TrainingData:
         """From what :func:`basin.fit` takes: tensor, array, Density, Rows or loaded data set."""
         if isinstance(x, Dataset):
             rows, density = x.train, x.density
@@ -52,17 +63,49 @@ class TrainingData:
             validation = validation.to(torch.float32)
             same_event_shape("validation", validation, rows.event_shape)
             all_finite("validation", validation)
+        event_shape = rows.event_shape
+        conditioned = None
+        if condition is not None:
+            if not isinstance(rows, TensorRows):
+                raise ValueError(
+                    "condition needs rows in memory, as a tensor or an array, got "
+                    f"{type(x).__name__}"
+                )
+            if validation is not None:
+                raise ValueError("validation must be None with a condition: it has none of its own")
+            rows = conditioned = ConditionedRows(rows.values.to(torch.float32), condition)
+        if sample_weight is not None:
+            rows = WeightedRows(rows, sample_weight)
         description = {
             "name": name,
             "kind": kind,
             "source": source,
             "density": None if density is None else describe(density),
-            "event_shape": list(rows.event_shape),
+            "event_shape": list(event_shape),
             "columns": None if columns is None else list(columns),
             "num_rows": rows.num_rows,
             "num_validation_rows": None if validation is None else len(validation),
+            "is_conditional": conditioned is not None,
+            "is_weighted": sample_weight is not None,
         }
-        return cls(rows, validation, density, description)
+        return cls(rows, validation, density, description, conditioned)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one row of x, without its condition."""
+        return tuple(self.description["event_shape"])
+
+    def split(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Rows of x and their conditions, where there are any."""
+        return (batch, None) if self.conditioned is None else self.conditioned.split(batch)
+
+    def initial_rows(self, most: int, seed: int) -> Tensor:
+        """A random sample for what is settled before the first step: all rows when they are few."""
+        generator = stream(seed, "initial rows")
+        rows = self.rows
+        if rows.num_rows is None or rows.num_rows > most or isinstance(rows, WeightedRows):
+            return rows.draw(most, generator)
+        return rows.take(0, rows.num_rows)[torch.randperm(rows.num_rows, generator=generator)]
 
     @property
     def is_finite_table(self) -> bool:

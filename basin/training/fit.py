@@ -10,14 +10,18 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from basin.core.conditions import Given
 from basin.core.describe import describe
 from basin.core.inspect import require_score_trainable
+from basin.core.precision import evaluated
+from basin.core.streams import stream
 from basin.core.threads import num_threads_for, threads
 from basin.core.types import Density, Objective
 from basin.core.validation import batch_of_energies, positive
@@ -29,7 +33,7 @@ from basin.sampling.progress import Progress
 from basin.training.adam import Adam
 from basin.training.average import WeightAverage
 from basin.training.build import build_energy, build_objective, load_data
-from basin.training.checkpoint import checkpoints, latest_checkpoint
+from basin.training.checkpoint import checkpoints, checksum, latest_checkpoint
 from basin.training.data import TrainingData
 from basin.training.errors import RunFolderError
 from basin.training.finish import (
@@ -40,9 +44,12 @@ from basin.training.finish import (
 )
 from basin.training.folder import FORMAT, claim, read_config, write_config, write_weights
 from basin.training.history import History, read_history
-from basin.training.loop import Loop, TrainingState
+from basin.training.lock import locked
+from basin.training.loop import Loop, TrainingState, learned_parts
 from basin.training.run import Run, load
 from basin.training.settings import Settings
+from basin.training.trend import trend
+from basin.training.writable import require_writable
 from basin.version import __version__
 
 __all__ = ["fit", "resume"]
@@ -68,6 +75,8 @@ def fit(
     ema_decay: float | None = 0.999,
     sigma: float | None = None,
     validation: Tensor | None = None,
+    condition: Tensor | None = None,
+    sample_weight: Tensor | None = None,
     evaluate_every: int | None = None,
     checkpoint_every: int | None = None,
     patience: int | None = 20,
@@ -77,6 +86,7 @@ def fit(
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = False,
+    on_evaluation: Callable[[nn.Module, dict[str, Any]], None] | None = None,
 ) -> Run:
     """Train ``energy`` on ``x`` by minimising ``objective``; nothing is rescaled in secret.
 
@@ -100,6 +110,11 @@ def fit(
             ladder 0.1 for a Density, and for a table the one of highest held-out likelihood.
         validation: held-out rows; None takes the data set's own, fresh draws of a Density, or, for
             bare rows, none (no early stopping then, and the last weights are used).
+        condition: one for each row of ``x``, for an energy E(x | c) as
+            :class:`basin.energies.ConditionalMLP`: classes ``[rows]`` of an integer type or numbers
+            ``[rows, k]``. Draw from ``run.energy.given(c)``.
+        sample_weight: one for each row of ``x``: rows are drawn in proportion, so a weight of 2
+            is the row written twice.
         evaluate_every: steps between held-out losses; None: num_steps / 40.
         checkpoint_every: steps between checkpoints; None: num_steps / 10, at most 1,000.
         patience: evaluations without a better held-out loss after which training on a finite table
@@ -112,6 +127,8 @@ def fit(
         out: new run folder; None keeps everything in memory.
         overwrite: empty ``out`` first if it holds another run; after all checks of the input.
         progress: show a bar, or plain lines when the output is not a terminal.
+        on_evaluation: called after each evaluation with the module (in the model's coordinates)
+            whose weights would be used now and the record; for pictures and measures of your own.
 
     Returns:
         Run, with ``energy`` holding the chosen weights.
@@ -154,22 +171,27 @@ def fit(
         raise TypeError(f"energy must be a torch.nn.Module, got {energy!r}")
     if isinstance(objective, type) or not isinstance(objective, Objective):
         raise TypeError(f"objective must be one, as DualScoreMatching(), got {objective!r}")
-    job = _Job(energy, objective, TrainingData.of(x, validation), settings, sigma)
+    data = TrainingData.of(x, validation, condition=condition, sample_weight=sample_weight)
+    job = _Job(energy, objective, data, settings, sigma)
     job.check()
     job.fit_base()
     state = job.initial_state()
     job.check_sigma(state)
     config = job.config()
-    folder = None if out is None else claim(Path(out), overwrite=overwrite)
-    if folder is not None:
+    if out is None:
+        return job.train(state, None, config, History(None), progress, on_evaluation)
+    folder = claim(Path(out), overwrite=overwrite)
+    with locked(folder):
         write_config(folder, config)
-    return job.train(state, folder, config, History(folder), progress)
+        return job.train(state, folder, config, History(folder), progress, on_evaluation)
 
 
 def resume(
     folder: str | Path,
     x: Any = None,
     *,
+    condition: Tensor | None = None,
+    sample_weight: Tensor | None = None,
     energy: nn.Module | None = None,
     progress: bool = False,
 ) -> Run:
@@ -178,28 +200,55 @@ def resume(
     Args:
         folder: run folder.
         x: the same data as before; None loads what the config names.
+        condition: the same as before, where there was one.
+        sample_weight: likewise.
         energy: the module, when it is not one of Basin's own.
         progress: show a bar.
 
     A run that is finished is loaded and returned as it is.
+
+    Raises:
+        RunFolderError: the folder is damaged, foreign, or being trained by another process.
     """
     folder = Path(folder)
-    config = read_config(folder)
+    if read_config(folder)["finished"] is not None:
+        return load(folder, energy)
+    require_writable(folder)
+    with locked(folder):
+        return _resume(folder, x, condition, sample_weight, energy, progress)
+
+
+def _resume(
+    folder: Path,
+    x: Any,
+    condition: Tensor | None,
+    sample_weight: Tensor | None,
+    energy: nn.Module | None,
+    progress: bool,
+) -> Run:
+    config = read_config(folder)  # again: whoever held the lock before may have finished
     if config["finished"] is not None:
         return load(folder, energy)
+    saved = checkpoints(folder / "checkpoint")
     try:
-        energy = build_energy(config) if energy is None else energy
+        if energy is None:
+            energy = build_energy(config, saved[-1] if saved else None)
         objective = build_objective(config)
     except (ValueError, TypeError) as error:
         raise RunFolderError(f"{folder / 'config.json'} must describe a run: {error}") from error
-    data = TrainingData.of(load_data(config) if x is None else x, None)
+    data = TrainingData.of(
+        load_data(config) if x is None else x,
+        None,
+        condition=condition,
+        sample_weight=sample_weight,
+    )
     _require_same_data(config["data"], data.description)
     settings = Settings.from_json(config["training"])
     job = _Job(energy, objective, data, settings, config["requested_sigma"])
     job.check()
     job.fit_base()
     state = job.initial_state()
-    if checkpoints(folder / "checkpoint"):
+    if saved:
         path, tensors, record = latest_checkpoint(folder / "checkpoint")
         try:
             state.restore(tensors, record)
@@ -210,8 +259,8 @@ def resume(
 
 
 def _require_same_data(before: dict[str, Any], now: dict[str, Any]) -> None:
-    for name in ("event_shape", "num_rows"):
-        if before[name] != now[name]:
+    for name in ("event_shape", "num_rows", "is_conditional", "is_weighted"):
+        if before.get(name, False) != now[name]:
             raise ValueError(
                 f"x must be the data that the run was started with: {name} was {before[name]}, "
                 f"got {now[name]}"
@@ -238,32 +287,50 @@ class _Job:
         self.sigma = sigma
         self.num_threads = settings.num_threads or num_threads_for(self.core, settings.batch_size)
         self.device = next((p.device for p in energy.parameters()), torch.device("cpu"))
-        self.initial = self._to_core(_initial_rows(data.rows, settings.seed))
+        initial = self._to_core(data.initial_rows(_NUM_INITIAL_ROWS, settings.seed))
+        self.initial, self.initial_condition = data.split(initial)
 
     def check(self) -> None:
         """Refuse what cannot train, before any work."""
         if not any(p.requires_grad for p in self.core.parameters()):
             raise ValueError(f"{type(self.core).__name__} must have parameters to train, got none")
         probe = self.initial[:16]
-        has_level = hasattr(self.core, "at")
+        has_level = hasattr(self.core, "at") and self.initial_condition is None
         name = type(self.objective).__name__
         if self.objective.needs_noise_level and not has_level:
             raise ValueError(
                 f"{name} needs a noise-conditional energy, energy(x, sigma) with at(sigma), got "
                 f"{type(self.core).__name__}; take basin.energies.NoiseConditional"
-                f"({self.data.rows.event_shape}) or the objective DenoisingScoreMatching"
+                f"({self.data.event_shape}) or the objective DenoisingScoreMatching"
             )
         if has_level and not self.objective.needs_noise_level:
             raise ValueError(
                 f"{name} trains an energy(x) of one argument, got the noise-conditional "
                 f"{type(self.core).__name__}; take basin.energies.MLP"
-                f"({self.data.rows.event_shape}) or the objective DualScoreMatching"
+                f"({self.data.event_shape}) or the objective DualScoreMatching"
             )
+        self._check_conditions(name)
         energy: Any = self.core.at(1.0) if has_level else self.core  # type: ignore[operator]
+        if self.initial_condition is not None:
+            energy = Given(self.core, self.initial_condition[: len(probe)])
         with torch.no_grad():
-            batch_of_energies(self.core, probe, energy(probe))
+            batch_of_energies(self.core, probe, evaluated(energy, self.core, probe))
         if self.objective.uses_score:
             require_score_trainable(energy, probe)
+
+    def _check_conditions(self, name: str) -> None:
+        is_conditional = hasattr(self.core, "given")
+        if is_conditional and self.initial_condition is None:
+            raise ValueError(
+                f"{type(self.core).__name__} is an energy E(x | c): give fit the condition of each "
+                "row, condition=c"
+            )
+        if self.initial_condition is not None and self.objective.mixes_rows:
+            raise ValueError(
+                f"{name} compares the rows of a batch with each other, which here have conditions "
+                "of their own; take an objective that treats each row by itself, as "
+                "DenoisingScoreMatching(posterior_mean=False) or SlicedScoreMatching()"
+            )
 
     def fit_base(self) -> None:
         """Give the energy its base law, once, from training rows."""
@@ -275,15 +342,24 @@ class _Job:
         """State before the first step; a resumed run restores a checkpoint over it."""
         seed = self.settings.seed
         generators = {
-            "rows": torch.Generator().manual_seed(2 * seed + 1),
-            "noise": torch.Generator(self.device).manual_seed(2 * seed + 2),
+            "rows": stream(seed, "rows"),
+            "noise": stream(seed, "noise", self.device),
         }
         decay = self.settings.ema_decay
         average = None if decay is None else WeightAverage(self.core, decay)
         trained = (p for p in self.core.parameters() if p.requires_grad)
         optimizer = Adam(trained, self.settings.adam_betas)
         objective_state = self.objective.init(self.initial, generators["noise"])
-        return TrainingState(self.core, average, optimizer, objective_state, generators)
+        return TrainingState(
+            self.core,
+            average,
+            optimizer,
+            objective_state,
+            generators,
+            learned_parts(self.objective, objective_state, self.settings.adam_betas),
+            # Where no held-out loss chooses, the average: it smooths a noisy or circling path.
+            best_weights="raw" if average is None or self.objective.is_a_score_of_fit else "ema",
+        )
 
     def config(self) -> dict[str, Any]:
         """Everything needed to repeat the run."""
@@ -300,12 +376,25 @@ class _Job:
             "objective": describe(self.objective),
             "training": self.settings.to_json(),
             "requested_sigma": self.sigma,
+            "identity": self.identity(),
             "noise_levels": None,
             "sigma": None,
             "weights": None,
             "log_z": None,
+            "verdict": None,
             "finished": None,
         }
+
+    def identity(self) -> str:
+        """A checksum of settings, first rows and first weights: equal for equal runs only."""
+        settings = {
+            "data": self.data.description,
+            "energy": describe(self.energy),
+            "objective": describe(self.objective),
+            "training": self.settings.to_json(),
+            "requested_sigma": self.sigma,
+        }
+        return checksum({**self.core.state_dict(), "initial rows": self.initial}, settings)
 
     def train(
         self,
@@ -314,12 +403,17 @@ class _Job:
         config: dict[str, Any],
         history: History,
         progress: bool,
+        on_evaluation: Callable[[nn.Module, dict[str, Any]], None] | None = None,
     ) -> Run:
         """Run the loop and finish: weights, log Z and sigma settled, files written."""
         ladder = _ladder(state.objective_state)
         explanation = self.objective.explain(state.objective_state)
+        blindness = self.objective.blindness(state.objective_state)
         if progress and explanation:
             print(explanation, file=sys.stderr)
+        if progress and blindness:
+            name = type(self.objective).__name__
+            print(f"{name} is blind to the weights of far modes: {blindness}", file=sys.stderr)
         data = self.data
         with Progress("training", self.settings.num_steps, progress) as bar:
             loop = Loop(
@@ -331,6 +425,8 @@ class _Job:
                 history=history,
                 checkpoint_folder=None if folder is None else folder / "checkpoint",
                 report=lambda step, record: bar.advance_to(step, _note(record)),
+                bind=self._bind,
+                on_evaluation=on_evaluation,
             )
             try:
                 with threads(self.num_threads):
@@ -338,6 +434,14 @@ class _Job:
             finally:
                 history.close()
         weights, chosen, other = chosen_and_other(state)
+        verdict = trend(
+            history.records,
+            weights=weights,
+            is_finite_table=self.data.is_finite_table,
+            is_a_score_of_fit=self.objective.is_a_score_of_fit,
+        )
+        if progress:
+            print(f"{verdict.word}: {verdict.sentence}", file=sys.stderr)
         settled = {
             "weights": weights,
             "other_weights": None
@@ -346,6 +450,10 @@ class _Job:
             "noise_levels": ladder,
             "explanation": explanation,
             "training_ended": ending,
+            "blindness": blindness,
+            "is_a_score_of_fit": self.objective.is_a_score_of_fit,
+            "meanings": dict(self.objective.meanings),
+            "verdict": verdict._asdict(),
             "start": {
                 "mean": self.initial.flatten(1).mean(0).tolist(),
                 "standard_deviation": float(self.initial.flatten(1).var(0).mean().sqrt()),
@@ -356,14 +464,17 @@ class _Job:
         settled |= self._sigma(state, ladder)
         settled["log_z"] = self._log_z(settled["sigma"], ladder)
         settled["log_z_other"] = None
+        sums: dict[str, str] = {}
         if state.average is not None and folder is not None:
             self.core.load_state_dict(other)
             settled["log_z_other"] = self._log_z(settled["sigma"], ladder)
-            write_weights(folder / "model_other.safetensors", self.energy)
+            name = "model_other.safetensors"
+            sums[name] = write_weights(folder / name, self.energy)
             self.core.load_state_dict(chosen)
-        config = {**config, **settled, "finished": True}
         if folder is not None:
-            write_weights(folder / "model.safetensors", self.energy)
+            sums["model.safetensors"] = write_weights(folder / "model.safetensors", self.energy)
+        config = {**config, **settled, "weights_sha256": sums, "finished": True}
+        if folder is not None:
             write_config(folder, config)
         return Run(self.energy, history.records, config, folder)
 
@@ -410,7 +521,7 @@ class _Job:
         if not self.objective.normalises or ladder is None or sigma is None:
             return None
         rows = self.initial if self.data.validation is None else self._to_core(self.data.validation)
-        generator = torch.Generator(self.device).manual_seed(self.settings.seed)
+        generator = stream(self.settings.seed, "log Z", self.device)
         top = log_z_at_top(self.core, ladder["sigma_max"], generator)
         if sigma >= ladder["sigma_max"]:
             return top.to_json()
@@ -418,17 +529,21 @@ class _Job:
             self.core, rows, sigma, ladder["sigma_max"], top, generator
         ).to_json()
 
-    def _to_core(self, rows: Tensor) -> Tensor:
-        rows = rows.to(self.device)
-        return self.energy.standardise(rows) if isinstance(self.energy, Standardised) else rows
+    def _to_core(self, batch: Tensor) -> Tensor:
+        """A batch on the energy's device and in its coordinates; conditions stay as they are."""
+        batch = batch.to(self.device)
+        if not isinstance(self.energy, Standardised):
+            return batch
+        x, condition = self.data.split(batch)
+        x = self.energy.standardise(x)
+        if condition is None:
+            return x
+        return torch.cat([x.flatten(1), condition.reshape(len(x), -1).to(x)], dim=1)
 
-
-def _initial_rows(rows: Rows, seed: int) -> Tensor:
-    """A random sample for what is settled before the first step: every row when they are few."""
-    generator = torch.Generator().manual_seed(seed)
-    if rows.num_rows is None or rows.num_rows > _NUM_INITIAL_ROWS:
-        return rows.draw(_NUM_INITIAL_ROWS, generator)
-    return rows.take(0, rows.num_rows)[torch.randperm(rows.num_rows, generator=generator)]
+    def _bind(self, energy: nn.Module, batch: Tensor) -> tuple[Any, Tensor]:
+        """What the objective sees: an energy of x alone, and x."""
+        x, condition = self.data.split(batch)
+        return (energy if condition is None else Given(energy, condition)), x
 
 
 def _ladder(objective_state: Any) -> dict[str, float] | None:

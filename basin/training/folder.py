@@ -14,11 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from basin.training.checkpoint import read_tensors, write_tensors
+from basin.training.checkpoint import checksum, read_tensors, write_tensors
 from basin.training.config_faults import faults
 from basin.training.errors import RunFolderError
+from basin.training.lock import LOCK, locked
+from basin.training.writable import in_words, require_writable
 
 __all__ = [
     "FORMAT",
@@ -26,6 +28,8 @@ __all__ = [
     "load_weights",
     "other_files",
     "read_config",
+    "read_weights",
+    "require_utf8",
     "write_config",
     "write_weights",
 ]
@@ -47,6 +51,7 @@ _RUN_FILES = (
     ".*.writing",
     ".report-*.html",
     "checkpoint",
+    LOCK,
 )
 
 
@@ -56,32 +61,47 @@ def other_files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path not in own or path.is_symlink())
 
 
+def require_utf8(name: str, folder: Path) -> None:
+    """Refuse a path that is no UTF-8: safetensors and TensorBoard cannot write there."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(folder).decode(errors="backslashreplace")
+        raise ValueError(f"{name} must be a name in UTF-8, got {shown}") from None
+
+
 def claim(folder: Path, *, overwrite: bool = False) -> Path:
     """Make the folder of a new run; one that holds anything is refused and left as it is.
 
     ``overwrite`` empties the folder of another run that holds nothing else.
     """
-    is_run = any((folder / name).exists() for name in ("config.json", "checkpoint"))
-    if overwrite and is_run and not other_files(folder):
-        for path in folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"out must be a folder, got the file {folder}; give another name")
-    if folder.is_dir() and any(folder.iterdir()):
+    require_utf8("out", folder)
+    is_run = any((folder / name).exists() for name in ("config.json", "checkpoint"))
+    require_writable(folder)
+    if overwrite and is_run and not other_files(folder):
+        with locked(folder):  # nobody trains in it
+            for path in folder.iterdir():
+                if path.name != LOCK:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         what = "another run" if (folder / "config.json").exists() else "other files"
         go_on = f", or go on with `basin resume {folder}`" if what == "another run" else ""
         raise RunFolderError(
             f"out must be a new or empty folder, got {folder}, which holds {what}; "
             f"choose another folder or remove it{go_on}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").touch(exist_ok=False)  # of two that start at once, one gets it
     except FileExistsError:
         raise RunFolderError(
             f"out must be a new or empty folder, got {folder}, which another run has just taken; "
             "choose another folder"
         ) from None
+    except OSError as error:
+        raise in_words(folder, error) from error
     return folder
 
 
@@ -98,7 +118,7 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
             raise OSError(
                 errno.ENOSPC, f"{path} could not be written: the disk is full; free some space"
             ) from error
-        raise
+        raise in_words(folder, error) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -130,14 +150,29 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def write_weights(path: Path, energy: nn.Module) -> None:
-    """Write the weights and buffers of a module aside and rename them."""
-    write_tensors(path, energy.state_dict(), {})
+def write_weights(path: Path, energy: nn.Module) -> str:
+    """Write the weights and buffers of a module aside and rename them; return their checksum."""
+    return write_tensors(path, energy.state_dict(), {})
 
 
-def load_weights(path: Path, energy: nn.Module) -> None:
-    """Read weights into ``energy``; shapes and names must match."""
-    tensors, _ = read_tensors(path)
+def read_weights(folder: Path, name: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a weights file, if they are those that the run wrote.
+
+    Their checksum came into ``config.json`` by the write that called the run finished, after the
+    weights were in place: a crash before it leaves an unfinished run, and never a wrong sum.
+    """
+    tensors, record = read_tensors(folder / name)
+    sums = config.get("weights_sha256")  # not there in runs of before it was kept
+    if sums is not None and sums.get(name) != checksum(tensors, record):
+        raise RunFolderError(
+            f"{folder / name} must hold the weights that this run wrote (config.json has their "
+            "checksum), got others; restore the file, or train anew"
+        )
+    return tensors
+
+
+def load_weights(path: Path, tensors: Mapping[str, Tensor], energy: nn.Module) -> None:
+    """Put weights that were read from ``path`` into ``energy``; shapes and names must match."""
     try:
         energy.load_state_dict(tensors)
     except RuntimeError as error:

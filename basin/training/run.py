@@ -30,7 +30,7 @@ from basin.samplers.reverse_diffusion import ReverseDiffusion
 from basin.sampling.run import sample
 from basin.training.build import build_energy
 from basin.training.errors import RunFolderError
-from basin.training.folder import load_weights, read_config
+from basin.training.folder import load_weights, read_config, read_weights
 from basin.training.history import read_history
 
 __all__ = ["NotNormalisedError", "Run", "load"]
@@ -87,6 +87,11 @@ class Run:
 
     def energy_at(self, sigma: float | None = None) -> Energy:
         """The energy of one argument, at a noise level where there are several."""
+        if self.config["data"].get("is_conditional", False):
+            raise ValueError(
+                "this energy is of x under a condition: take run.energy.given(c), an energy of x "
+                "alone, and draw from it with basin.sample"
+            )
         if not self.has_noise_levels:
             if sigma is not None and sigma != self.sigma:
                 raise ValueError(
@@ -162,6 +167,8 @@ class Run:
         if self.has_noise_levels:
             level, top = self._level(sigma), self.config["noise_levels"]["sigma_max"]
             start = core.sample_base(n, generator, top)
+            if level >= top * (1 - 1e-6):
+                return self._restored(start)  # the law at the top is that Gaussian
             path, kernel = ReverseDiffusion.down(core, top, level, num_steps)
             chains = sample(
                 path,
@@ -184,9 +191,11 @@ class Run:
         else:
             self.energy_at(sigma)
             draws = self._sample_one_level(core, n, generator, num_steps, progress)
-        if isinstance(self.energy, Standardised):
-            draws = self.energy.restore(draws)
-        return draws
+        return self._restored(draws)
+
+    def _restored(self, draws: Tensor) -> Tensor:
+        """In the user's units."""
+        return self.energy.restore(draws) if isinstance(self.energy, Standardised) else draws
 
     def _sample_one_level(
         self, core: Any, n: int, generator: torch.Generator, num_steps: int, progress: bool
@@ -242,9 +251,6 @@ def load(folder: str | Path, energy: nn.Module | None = None, *, weights: str | 
             f"{folder} must hold a finished run, got one that was stopped; "
             f"go on with: basin resume {folder}"
         )
-    if energy is None:
-        energy = build_energy(config)
-    _require_same_kind(folder, config, energy)
     name = "model.safetensors"
     if weights is not None and weights != config["weights"]:
         if config["other_weights"] != weights:
@@ -260,7 +266,16 @@ def load(folder: str | Path, energy: nn.Module | None = None, *, weights: str | 
             "log_z": config["log_z_other"],
             "log_z_other": config["log_z"],
         }
-    load_weights(folder / name, energy)
+    tensors = read_weights(folder, name, config)
+    if energy is None:
+        try:
+            energy = build_energy(config, folder / name)
+        except ValueError as error:
+            raise RunFolderError(
+                f"{folder / 'config.json'} must describe an energy: {error}"
+            ) from error
+    _require_same_kind(folder, config, energy)
+    load_weights(folder / name, tensors, energy)
     energy.eval()
     return Run(energy, read_history(folder), config, folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
 import types
@@ -128,3 +129,47 @@ def test_closed_streams_do_not_stop_a_command():
     command = f'"{sys.executable}" -m basin'
     assert subprocess.run(f"{command} data >&- 2>&-", shell=True).returncode == 0
     assert subprocess.run(f"{command} nosuch >&- 2>&-", shell=True).returncode == 2
+
+
+INTERRUPTED_IMPORT = """
+import importlib.abc, os, signal, sys
+
+class CtrlC(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name == "torch":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
+sys.meta_path.insert(0, CtrlC())
+from basin.cli.main import main
+raise SystemExit(main(["data"]))
+"""
+
+
+def test_ctrl_c_during_imports_is_one_line():
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130
+    assert done.stderr == "basin: error: interrupted\n"
+
+
+def test_ctrl_c_is_an_exception_again_once_a_command_runs(monkeypatch):
+    module = types.ModuleType("basin.cli.data")
+    seen = []
+    module.run = lambda arguments: seen.append(signal.getsignal(signal.SIGINT)) or 0
+    monkeypatch.setitem(sys.modules, "basin.cli.data", module)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        for handler in (signal.default_int_handler, signal.SIG_IGN):
+            signal.signal(signal.SIGINT, handler)
+            assert main(["data"]) == 0
+            assert seen.pop() == handler
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+
+
+def test_nothing_slow_is_imported_before_ctrl_c_can_be_answered():
+    script = "import sys, basin.cli.main; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert not {"torch", "numpy", "jsonargparse", "argparse"} & set(done.stdout.split())

@@ -376,6 +376,57 @@ def test_print_config_repeats_the_settings(tmp_path, capsys):
     assert "hidden: [32, 32]" in first
 
 
+def test_data_on_the_command_line_wins_over_a_file(tmp_path, capsys):
+    file = tmp_path / "run.yaml"
+    file.write_text("data: rings\nnum_steps: 5\n")
+    options = ["--config", str(file), "--print_config"]
+    for words, expected in ((["two_moons", *options], "two_moons"), (options, "rings")):
+        assert main(["train", *words]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == f"data: {expected}"
+    assert main(["train", "two_moons", "rings", *options]) == 2
+    assert "'rings' is one word too many" in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("-4", "hidden must be a positive whole number, got -4"),
+        ("-4,3", "hidden must be a positive whole number, got -4"),
+        ("4,-3", "hidden must be a positive whole number, got -3"),
+        ("", "--energy.hidden must be a list like [64,64] or null, got nothing"),
+        ("x", "--energy.hidden must be a whole number or null, got x"),
+        ("1000000000,1000000000", "hidden must fit this machine's memory"),
+    ],
+)
+def test_widths_that_cannot_be_are_refused_in_words(value, message, tmp_path, capsys):
+    for words in ([f"--energy.hidden={value}"], ["--energy.hidden", value]):
+        assert main(["train", "rings", "--out", str(tmp_path / "x"), *words]) == 2
+        assert message in error_of(capsys)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_an_out_that_is_no_utf8_is_one_line(tmp_path, capsys):
+    out = os.fsdecode(os.fsencode(tmp_path / "run") + b"\xff")
+    assert main(["train", "rings", "--out", out]) == 2
+    assert rf"--out must be a name in UTF-8, got {tmp_path}/run\xff" in error_of(capsys)
+    energy = basin.energies.NoiseConditional(2, hidden=(4,))
+    with pytest.raises(ValueError, match="out must be a name in UTF-8"):
+        basin.fit(energy, basin.datasets.Rings(), num_steps=1, out=out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_draws_may_have_any_name(run_folder, tmp_path):
+    out = os.fsdecode(os.fsencode(tmp_path / "draws") + b"\xff.npz")
+    process = start(
+        *["sample", str(run_folder), "--num_samples", "5", "--out", out],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.wait(timeout=120) == 0
+    with np.load(out) as draws:
+        assert draws["samples"].shape == (5, 2)
+
+
 def test_help_follows_the_chosen_classes(capsys):
     assert main(["train", "--objective", "DenoisingScoreMatching", "--help"]) == 0
     shown = capsys.readouterr().out

@@ -144,6 +144,50 @@ def test_a_wrong_shape_is_refused(bad, x):
         score(bad, x)
 
 
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        (lambda x: torch.complex(x, x).sum(1), "got torch.complex128; return its real part"),
+        (lambda x: x.sum(1).long(), "got torch.int64; compute them without rounding"),
+        (lambda x: x.sum(1) > 0, "got torch.bool"),
+        (lambda x: x.square().sum(1).detach(), "differentiable in x"),
+        (lambda x: torch.as_tensor(x.detach().numpy().sum(1)), "differentiable in x"),
+        (lambda x: Network().double()(x.detach()), "differentiable in x"),
+    ],
+)
+@pytest.mark.parametrize(
+    "use",
+    [
+        score,
+        lambda energy, x: basin.sample(energy, basin.samplers.Langevin(0.1), x, num_steps=2),
+        lambda energy, x: basin.sample(energy, basin.samplers.MALA(0.1), x, num_steps=2),
+    ],
+)
+def test_energies_without_a_true_gradient_are_refused(use, bad, sentence, x):
+    with pytest.raises(ValueError, match=sentence):
+        use(bad, x)
+
+
+def test_a_constant_of_learned_weights_has_no_score(x):
+    network = Network().double()
+    constant = lambda y: network.weight.sum().expand(len(y))  # noqa: E731
+    assert bool((score(constant, x) == 0).all())
+
+
+@pytest.mark.parametrize(
+    ("points", "error", "sentence"),
+    [
+        (torch.ones(2, 3).long(), ValueError, r"x must hold real .* got torch.int64; use x.float"),
+        (torch.ones(2, 3) * 1j, ValueError, "got torch.complex64"),
+        ([[1.0, 2.0, 3.0]], TypeError, r"x must be a Tensor, .* take torch.as_tensor\(x\)"),
+    ],
+)
+def test_points_of_another_kind_are_refused(points, error, sentence):
+    for function in (score, energy_and_score):
+        with pytest.raises(error, match=sentence):
+            function(quadratic, points)
+
+
 def test_hessian_vector_product(x, generator):
     v = torch.randn(6, 3, generator=generator, dtype=torch.float64)
     torch.testing.assert_close(hessian_vector_product(quadratic, x, v), v @ MATRIX)

@@ -206,6 +206,37 @@ def test_options_that_do_not_apply(table):
         load(table, header=True)
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        ({"validation_fraction": "x"}, TypeError, "validation_fraction must be a number, got 'x'"),
+        ({"test_fraction": "0.1"}, TypeError, "test_fraction must be a number, got '0.1'"),
+        ({"test_fraction": True}, TypeError, "test_fraction must be a number, got True"),
+        ({"test_fraction": 1.5}, ValueError, "test_fraction must be at least 0 and below 1"),
+        ({"test_fraction": float("nan")}, ValueError, "at least 0 and below 1, got nan"),
+        ({"header": "x"}, TypeError, "header must be True, False or None, got 'x'"),
+        ({"memory_map": 1}, TypeError, "memory_map must be True, False or None, got 1"),
+        ({"columns": "ab"}, TypeError, "columns must be a list of column names, got 'ab'"),
+        ({"columns": 3}, TypeError, "columns must be a list of column names, got 3"),
+        ({"max_held_out": "x"}, ValueError, "max_held_out must be a positive whole number"),
+        ({"seed": "x"}, ValueError, "seed must be a whole number"),
+    ],
+)
+@pytest.mark.parametrize("source", ["checkerboard", "iris", "no/such.csv"])
+def test_options_of_another_type_are_named_before_a_row_is_read(source, options, error, sentence):
+    with pytest.raises(error, match=sentence):
+        load(source, **options)
+
+
+def test_a_source_of_another_type_is_named():
+    with pytest.raises(TypeError, match="source must be a name or a path, got 3"):
+        load(3)
+
+
+def test_a_fraction_may_be_any_real_number():
+    assert len(load("iris", test_fraction=np.float32(0.2)).test) == 30
+
+
 def test_a_mapped_file_is_never_in_memory(tmp_path):
     script = Path(__file__).resolve().parents[2] / "benchmarks" / "memory_mapped_training.py"
     command = [sys.executable, script, "--rows", "10000000", "--num_steps", "200"]

@@ -244,7 +244,8 @@ def test_recovery_halves_the_learning_rate_and_is_logged(tmp_path):
         for record in map(json.loads, (tmp_path / "r" / "history.jsonl").read_text().splitlines())
         if "event" in record
     ]
-    assert len(events) == 1
+    assert len(events) == 2
+    assert events[1].startswith("stopped: ")
     assert "learning rate halved" in events[0]
 
 

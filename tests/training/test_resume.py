@@ -29,15 +29,15 @@ def rows():
 
 
 class InterruptedRows(basin.datasets.TensorRows):
-    """Raises while batch number ``at`` is drawn."""
+    """Raises while batch number ``number`` is drawn."""
 
-    def __init__(self, values, at, error):
+    def __init__(self, values, number, error):
         super().__init__(values)
-        self.at, self.error, self.count = at, error, 0
+        self.number, self.error, self.count = number, error, 0
 
     def draw(self, n, generator):
         self.count += 1
-        if self.count == self.at:
+        if self.count == self.number:
             self.error()
         return super().draw(n, generator)
 
@@ -131,6 +131,42 @@ def test_kill_9_at_any_moment_can_be_resumed(tmp_path):
         energy(), rows(), num_steps=600, batch_size=32, checkpoint_every=7, evaluate_every=10
     )
     assert_same(whole, resumed)
+
+
+@pytest.mark.parametrize("name", ["model_other.safetensors", "model.safetensors", "config.json"])
+def test_a_crash_while_the_result_is_written_can_be_resumed(tmp_path, monkeypatch, name):
+    """Weights first, then the config with their checksums: at no moment do the two disagree."""
+    whole = basin.fit(energy(), rows(), **STEPS)
+    replace, num_configs = os.replace, 0
+
+    def crash_at(aside, path):
+        nonlocal num_configs
+        num_configs += Path(path).name == "config.json"
+        if Path(path).name == name and (name != "config.json" or num_configs == 2):
+            os.unlink(aside)
+            crash()
+        replace(aside, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", crash_at)
+        with pytest.raises(RuntimeError, match="power cut"):
+            basin.fit(energy(), rows(), out=tmp_path / "r", **STEPS)
+    assert_same(whole, basin.training.resume(tmp_path / "r", rows()))
+    assert_same(whole, basin.load(tmp_path / "r"))
+
+
+def test_equal_runs_have_equal_sums_and_others_have_not(tmp_path):
+    """Nothing that identifies a run is random."""
+    for name in ("one", "two"):
+        basin.fit(energy(), rows(), out=tmp_path / name, **STEPS)
+    basin.fit(energy(), 2 * rows(), out=tmp_path / "other", **STEPS)
+    one, two, other = (
+        json.loads((tmp_path / name / "config.json").read_text())
+        for name in ("one", "two", "other")
+    )
+    for key in ("identity", "weights_sha256"):
+        assert one[key] == two[key]
+        assert one[key] != other[key]
 
 
 def test_a_finished_run_is_returned_as_it_is(tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from basin.core.room import take_room
 from basin.core.tensors import event_sum
 from basin.core.validation import positive_integer
 
@@ -33,9 +34,18 @@ def in_blocks(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def linear_layer(
-    num_inputs: int, num_outputs: int, generator: torch.Generator, *, bias: bool = True
+    num_inputs: int,
+    num_outputs: int,
+    generator: torch.Generator,
+    *,
+    bias: bool = True,
+    name: str = "the layer",
 ) -> nn.Linear:
-    """``nn.Linear`` with PyTorch's usual law U(-1/sqrt(n), 1/sqrt(n)), drawn from ``generator``."""
+    """``nn.Linear`` with PyTorch's usual law U(-1/sqrt(n), 1/sqrt(n)), drawn from ``generator``.
+
+    One that no memory holds is refused by ``name``, the parameter that its size came from.
+    """
+    take_room(name, num_outputs, num_inputs)
     layer = nn.Linear(num_inputs, num_outputs, bias=bias, device="meta").to_empty(device="cpu")
     _draw_uniform(layer, num_inputs, generator)
     return layer
@@ -45,6 +55,7 @@ def convolution_layer(
     num_inputs: int, num_outputs: int, size: int, stride: int, generator: torch.Generator
 ) -> nn.Conv2d:
     """``nn.Conv2d`` of odd ``size``, padded to keep its grid, drawn from ``generator``."""
+    take_room("channels", num_outputs, num_inputs, size, size)
     layer = nn.Conv2d(
         num_inputs, num_outputs, size, stride=stride, padding=size // 2, device="meta"
     ).to_empty(device="cpu")

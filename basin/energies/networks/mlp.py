@@ -36,7 +36,7 @@ def hidden_layers(
     """The linear layers ``num_inputs -> hidden[0] -> ... -> hidden[-1]``, with biases."""
     sizes = (num_inputs, *hidden)
     return nn.ModuleList(
-        linear_layer(before, after, generator) for before, after in pairwise(sizes)
+        linear_layer(before, after, generator, name="hidden") for before, after in pairwise(sizes)
     )
 
 

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from basin.core.room import take_room
 from basin.core.validation import all_finite, positive, seed_number
 from basin.energies.composed.at_noise_level import AtNoiseLevel
 from basin.energies.networks.activations import activation_named
@@ -105,6 +106,7 @@ class NoiseConditional(nn.Module):
             )
         seed_number(seed=seed)
         generator = torch.Generator().manual_seed(seed)
+        take_room("dim", d, d)  # the rotation to the axes of the data's covariance
         num_features = d * (1 + len(self.detail)) + 1 + 2 * _NUM_WAVES
         self.layers = hidden_layers(num_features, self.hidden, generator)
         self.output = linear_layer(self.hidden[-1], 1, generator, bias=False)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from basin.core.references import Reference
+from basin.core.room import take_room
 from basin.core.validation import non_negative, positive_integer, seed_number
 from basin.energies.networks.activations import activation_named
 from basin.energies.networks.layers import (
@@ -73,6 +74,7 @@ class ResNet(nn.Module):
         self.event_shape = as_event_shape("dim", dim)
         self.dim = dim if isinstance(dim, int) else self.event_shape
         positive_integer(width=width, num_blocks=num_blocks)
+        take_room("width and num_blocks", 2 * num_blocks, width, width)  # together, at once
         non_negative(confinement=confinement)
         self.width = width
         self.num_blocks = num_blocks

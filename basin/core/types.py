@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-__all__ = ["Density", "Energy", "Kernel", "Loss", "NoisyEnergy", "Objective", "Path", "Schedule"]
+__all__ = [
+    "Density",
+    "Energy",
+    "Kernel",
+    "Learned",
+    "Loss",
+    "NoisyEnergy",
+    "Objective",
+    "Path",
+    "Schedule",
+    "Watched",
+]
 
 
 @runtime_checkable
@@ -105,22 +116,50 @@ class Loss(NamedTuple):
     state: Any
 
 
+class Learned(NamedTuple):
+    """How a part beside the energy is trained: a critic, a generator, log Z.
+
+    Attributes:
+        ascends: it climbs the loss that the energy descends (one side of a minimax).
+        rate: its learning rate, as a multiple of the energy's.
+    """
+
+    ascends: bool = False
+    rate: float = 1.0
+
+
 class Objective(ABC):
     """A training criterion. Frozen dataclasses; state is explicit and is all the next step needs.
 
-    Three facts about the criterion, read by :func:`basin.fit`:
+    Facts about the criterion, read by :func:`basin.fit`:
 
+    * ``support``: the rows that it is for: "real" (any numbers), "non-negative" (zero or above in
+      every coordinate), "discrete" (whole numbers from 0 to ``num_states - 1``, a field of it);
     * ``uses_score``: it differentiates scores, so an energy with a zero Hessian is refused;
     * ``needs_noise_level``: it calls ``energy(x, sigma)`` and not ``energy(x)``;
     * ``normalises``: what it trains has one constant for all noise levels, so that tying the
-      largest one to a known Gaussian gives log Z at each.
+      largest one to a known Gaussian gives log Z at each;
+    * ``is_a_score_of_fit``: a lower value on held-out rows means a better model, so that it may
+      choose weights and stop training early. Not so where the value is a gradient in disguise
+      (contrastive divergence) or one side of a game (a critic, a generator);
+    * ``mixes_rows``: a row's loss depends on the other rows of its batch beyond their mean, so
+      that rows under different conditions must not share a batch;
+    * ``learned``: how each ``nn.Module`` in the state is trained, by its field's name;
+    * ``learned_steps``: optimiser steps of those parts for each one of the energy;
+    * ``meanings``: what each name in ``terms`` says, for whoever reads the history.
 
-    A state is None or a ``NamedTuple`` of tensors and numbers; the checkpoint saves it.
+    A state is None or a ``NamedTuple`` of tensors, numbers and modules; the checkpoint saves it.
     """
 
     uses_score: ClassVar[bool]
     needs_noise_level: ClassVar[bool]
     normalises: ClassVar[bool]
+    is_a_score_of_fit: ClassVar[bool] = True
+    learned: ClassVar[Mapping[str, Learned]] = {}
+    meanings: ClassVar[Mapping[str, str]] = {}
+    mixes_rows: ClassVar[bool] = False
+    support: ClassVar[Literal["real", "non-negative", "discrete"]] = "real"
+    learned_steps: int = 1
 
     @abstractmethod
     def init(self, x: Tensor, generator: torch.Generator) -> Any:
@@ -141,6 +180,26 @@ class Objective(ABC):
     @abstractmethod
     def explain(self, state: Any) -> str:
         """What ``init`` settled from the data, for a reader; empty when it settled nothing."""
+
+    @abstractmethod
+    def blindness(self, state: Any) -> str:
+        """Why it cannot see the weights of modes that lie far apart; empty when it can."""
+
+
+class Watched(ABC):
+    """An objective whose run can go astray with finite numbers, as training by sampling does.
+
+    The loop asks ``alarm`` after every step; an answer stops the run, or with ``recover=N`` takes
+    it back to the last good state, where ``calmer`` takes the objective's place.
+    """
+
+    @abstractmethod
+    def alarm(self, terms: Mapping[str, float]) -> str:
+        """What is wrong with a step of these terms, with the number; empty when nothing is."""
+
+    @abstractmethod
+    def calmer(self) -> Objective:
+        """The same objective with smaller sampling steps, or more of them."""
 
 
 class Kernel(ABC):

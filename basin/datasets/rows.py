@@ -46,6 +46,10 @@ class Rows(ABC):
     def take(self, start: int, stop: int) -> Tensor:
         """Rows ``start`` to ``stop - 1``, ``[stop - start, *event]``."""
 
+    def at(self, positions: Tensor) -> Tensor:
+        """Rows of these numbers, ``[k, *event]``, where rows have numbers."""
+        raise ValueError(f"{self!r} has no numbered rows to take {len(positions)} of")
+
     def __len__(self) -> int:
         if self.num_rows is None:
             raise TypeError(f"{self!r} has no length: its rows are drawn afresh")
@@ -83,7 +87,10 @@ class TensorRows(Rows):
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         positive_integer(n=n)
         rows = torch.randint(len(self.values), (n,), generator=generator, device=generator.device)
-        return self.values[rows.to(self.values.device)].to(self.dtype)
+        return self.at(rows)
+
+    def at(self, positions: Tensor) -> Tensor:
+        return self.values[positions.to(self.values.device)].to(self.dtype)
 
     def take(self, start: int, stop: int) -> Tensor:
         _range(start, stop, len(self.values))

@@ -16,6 +16,7 @@ Cost: one score with its parameter gradient at each noised point; no sampling.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from basin.core.conditions import first_rows, repeated
 from basin.core.gradients import score
 from basin.core.noise import antithetic
 from basin.core.noise_levels import NoiseLevels, noise_levels
@@ -31,6 +33,7 @@ from basin.core.references import Reference
 from basin.core.tensors import event_sum, normal_like
 from basin.core.types import Loss, Objective
 from basin.core.validation import positive, positive_integer
+from basin.objectives.meanings import SCORE_TERMS
 
 __all__ = [
     "DenoisingScoreMatching",
@@ -92,6 +95,7 @@ class DenoisingScoreMatching(Objective):
     uses_score: ClassVar[bool] = True
     needs_noise_level: ClassVar[bool] = False
     normalises: ClassVar[bool] = False
+    meanings: ClassVar[Mapping[str, str]] = SCORE_TERMS
     references: ClassVar[tuple[Reference, ...]] = (
         Reference(
             "A connection between score matching and denoising autoencoders",
@@ -131,9 +135,10 @@ class DenoisingScoreMatching(Objective):
         generator: torch.Generator,
     ) -> Loss:
         source = x[: self.num_noised]
+        energy = first_rows(energy, self.num_noised)
         z = normal_like(source, generator)
         if self.antithetic:
-            z, source = antithetic(z), torch.cat([source, source])
+            z, source, energy = antithetic(z), torch.cat([source, source]), repeated(energy, 2)
         y = source + state.sigma * z
         if self.posterior_mean:
             sigma = torch.full((len(y),), state.sigma, dtype=y.dtype, device=y.device)
@@ -150,3 +155,13 @@ class DenoisingScoreMatching(Objective):
 
     def explain(self, state: DenoisingScoreMatchingState) -> str:
         return "" if state.levels is None else state.levels.table()
+
+    def blindness(self, state: DenoisingScoreMatchingState) -> str:
+        return (
+            f"the score at sigma {state.sigma:.3g} says nothing of the weights of modes that lie "
+            "many sigma apart: between them there are no points to learn from"
+        )
+
+    @property
+    def mixes_rows(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.posterior_mean

@@ -23,6 +23,7 @@ Cost: both derivatives with their parameter gradient at 4 num_noised points; no 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -37,6 +38,7 @@ from basin.core.references import Reference
 from basin.core.tensors import event_mean_square, expand_like, normal_like, num_event_dimensions
 from basin.core.types import Loss, Objective
 from basin.core.validation import positive, positive_integer
+from basin.objectives.meanings import SCORE_TERMS
 
 __all__ = ["DualScoreMatching", "DualScoreMatchingState", "dual_score_matching"]
 
@@ -94,6 +96,11 @@ class DualScoreMatching(Objective):
     uses_score: ClassVar[bool] = True
     needs_noise_level: ClassVar[bool] = True
     normalises: ClassVar[bool] = True
+    mixes_rows: ClassVar[bool] = True
+    meanings: ClassVar[Mapping[str, str]] = {
+        **SCORE_TERMS,
+        "noise": "squared error of the derivative in log sigma, over 2d",
+    }
     references: ClassVar[tuple[Reference, ...]] = (
         Reference(
             "Learning normalized image densities via dual score matching",
@@ -144,6 +151,9 @@ class DualScoreMatching(Objective):
 
     def explain(self, state: DualScoreMatchingState) -> str:
         return state.levels.table()
+
+    def blindness(self, state: DualScoreMatchingState) -> str:
+        return ""  # the noise derivative carries the weights down from where the modes overlap
 
 
 def _squared_errors(

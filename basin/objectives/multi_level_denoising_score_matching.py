@@ -14,6 +14,7 @@ Variance: antithetic noise, stratified levels and posterior-mean targets (Xu, To
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -28,6 +29,7 @@ from basin.core.references import Reference
 from basin.core.tensors import event_mean_square, expand_like, normal_like
 from basin.core.types import Loss, Objective
 from basin.core.validation import positive, positive_integer
+from basin.objectives.meanings import SCORE_TERMS
 
 __all__ = ["MultiLevelDenoisingScoreMatching", "MultiLevelState"]
 
@@ -56,6 +58,8 @@ class MultiLevelDenoisingScoreMatching(Objective):
     uses_score: ClassVar[bool] = True
     needs_noise_level: ClassVar[bool] = True
     normalises: ClassVar[bool] = False
+    mixes_rows: ClassVar[bool] = True
+    meanings: ClassVar[Mapping[str, str]] = SCORE_TERMS
     references: ClassVar[tuple[Reference, ...]] = (
         Reference(
             "Generative modeling by estimating gradients of the data distribution",
@@ -108,3 +112,10 @@ class MultiLevelDenoisingScoreMatching(Objective):
 
     def explain(self, state: MultiLevelState) -> str:
         return state.levels.table()
+
+    def blindness(self, state: MultiLevelState) -> str:
+        return (
+            "scores at each level leave the constants between levels free, and the lowest level "
+            "alone says nothing of the weights of far modes (its draws, carried down from the "
+            "largest level, do see them)"
+        )

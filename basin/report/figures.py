@@ -8,13 +8,14 @@ throughout: blue is data and truth, orange is the model.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from basin.report.collect import RunRecord, collect
 from basin.report.landscape import Landscape, box, landscape, limits
+from basin.training.trend import loss_curves, series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -451,19 +452,7 @@ def nearest(x: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.nda
 
 def loss_lines(record: RunRecord) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """What :func:`plot_losses` draws: ``relative_loss`` (or ``loss``), ``raw`` and ``ema``."""
-    lines: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    relative = series(record, "relative_loss")
-    if len(relative[0]):
-        lines["relative_loss"] = relative
-        names = {"raw": "validation_relative", "ema": "validation_relative_ema"}
-    else:
-        lines["loss"] = series(record, "loss")
-        names = {"raw": "validation_loss", "ema": "validation_loss_ema"}
-    for key, name in names.items():
-        lines[key] = series(record, name)
-    if "relative_loss" in lines and not len(lines["ema"][0]):
-        lines["ema"] = _relative_ema(record)
-    return {key: value for key, value in lines.items() if len(value[0])}
+    return loss_curves(record.history)
 
 
 def loss_by_level(record: RunRecord) -> list[tuple[float, float, float, float]]:
@@ -483,8 +472,8 @@ def loss_by_level(record: RunRecord) -> list[tuple[float, float, float, float]]:
 def diagnostic_series(record: RunRecord) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """What :func:`plot_diagnostics` draws, by title."""
     found = {
-        "gradient norm": series(record, "gradient_norm"),
-        "learning rate": series(record, "learning_rate"),
+        "gradient norm": series(record.history, "gradient_norm"),
+        "learning rate": series(record.history, "learning_rate"),
     }
     names: dict[str, None] = {}
     for row in record.history:
@@ -494,23 +483,10 @@ def diagnostic_series(record: RunRecord) -> dict[str, tuple[np.ndarray, np.ndarr
         if len(names) >= 4:
             break
     for name in list(names)[:4]:
-        found[f"term: {name}"[:40]] = series(record, lambda row, n=name: _inside(row, "terms", n))
+        found[f"term: {name}"[:40]] = series(
+            record.history, lambda row, n=name: _inside(row, "terms", n)
+        )
     return {name: value for name, value in found.items() if len(value[0])}
-
-
-def series(
-    record: RunRecord, key: str | Callable[[Mapping[str, Any]], Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of one quantity of the history, in order, where it was recorded."""
-    pairs = []
-    for row in record.history:
-        step, value = row.get("step"), key(row) if callable(key) else row.get(key)
-        if _is_number(step) and _is_number(value):
-            pairs.append((float(step), float(value)))
-    if not pairs:
-        return np.empty(0), np.empty(0)
-    steps, values = np.asarray(pairs).T
-    return steps, values
 
 
 def smoothed(
@@ -534,19 +510,6 @@ def thinned(
     """At most about ``num_points`` of the points, evenly taken."""
     stride = max(math.ceil(len(steps) / num_points), 1)
     return steps[::stride], values[::stride]
-
-
-def _relative_ema(record: RunRecord) -> tuple[np.ndarray, np.ndarray]:
-    """The EMA's validation loss over the trivial loss that the raw weights were divided by."""
-
-    def ratio(row: Mapping[str, Any]) -> float | None:
-        names = ("validation_loss_ema", "validation_loss", "validation_relative")
-        values = [float(row[name]) for name in names if _is_number(row.get(name))]
-        if len(values) < 3 or values[1] == 0:
-            return None
-        return values[0] * values[2] / values[1]
-
-    return series(record, ratio)
 
 
 def _two_clouds(record: RunRecord) -> list[tuple[np.ndarray, str, str]]:

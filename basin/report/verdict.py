@@ -11,10 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from basin.report.collect import RunRecord
-from basin.report.figures import loss_lines
 from basin.report.formatting import (
     format_count,
     format_number,
@@ -22,6 +19,8 @@ from basin.report.formatting import (
     format_with_error,
     plain_text,
 )
+from basin.training.trend import Trend
+from basin.training.trend import trend as training_trend
 
 __all__ = ["Verdict", "judge", "trend"]
 
@@ -29,6 +28,7 @@ GOOD_KL, FAIR_KL = 0.05, 0.2  # nats per row
 GOOD_LOG_Z = 0.1  # nats
 GOOD_MODE_WEIGHTS = 0.05
 SMALL_P = 0.01
+FEW_ROWS = 200  # of which a two-sample test tells too little to call a model good
 NOTHING_LEARNED = 0.98  # relative loss; 1 is the score that is zero everywhere
 
 Level = Literal["good", "fair", "poor", "unknown"]
@@ -61,7 +61,7 @@ def judge(record: RunRecord) -> Verdict:
     for check in CHECKS:
         check(record, levels, evidence, warnings)
     state, training = trend(record)
-    if state in ("stopped", "diverging"):
+    if state == "diverged":
         levels.append("poor")
         warnings.append(training)
     if state == "over-fitting" and not has_rows(record):
@@ -83,64 +83,20 @@ SENTENCES: Mapping[Level, str] = {
 }
 
 
-def trend(record: RunRecord) -> tuple[str, str]:
-    """What the loss curve says: a word and a sentence with the evidence.
-
-    The words: ``stopped`` (not finite), ``diverging``, ``over-fitting``, ``improving``, ``flat``,
-    ``unknown``. Validation uses fixed noise, so its curve is smooth; without it the batches serve.
-    """
-    lines = loss_lines(record)
-    if not record.history:
-        return "unknown", "Cannot tell whether training converged: there is no history."
-    rows = [row for row in record.history if "event" not in row]
-    last = rows[-1] if rows else {}
-    if any(_is_bad(last.get(name)) for name in ("loss", "validation_loss", "gradient_norm")):
-        return "stopped", f"Training stopped at step {format_count(last.get('step'))}: not finite."
-    preferred = ("raw", "ema") if record.weights == "raw" else ("ema", "raw")
-    name = next((n for n in (*preferred, "relative_loss", "loss") if n in lines), None)
-    if name is None or len(lines[name][0]) < 8 or not np.isfinite(lines[name][1]).all():
-        return "unknown", "Cannot tell whether training converged: the history is too short."
-    steps, values = lines[name]
-    what = WORDS[name]
-    quarter = len(values) // 4
-    third, fourth = values[-2 * quarter : -quarter], values[-quarter:]
-    error = math.sqrt((_spread(third) ** 2 + _spread(fourth) ** 2) / quarter)
-    change = float(fourth.mean() - third.mean())
-    shown = f"{what}: mean {format_number(third.mean().item())} over its third quarter, " + (
-        f"{format_number(fourth.mean().item())} over its last"
+def trend(record: RunRecord) -> Trend:
+    """What the loss curve says, see :func:`basin.training.trend`."""
+    return training_trend(
+        record.history,
+        weights=record.weights,
+        is_finite_table=has_rows(record),
+        is_a_score_of_fit=record.config.get("is_a_score_of_fit", True) is not False,
     )
-    scale = float(values[: max(quarter, 1)].mean() - values.min())
-    rise = float(fourth.mean() - values.min())
-    rose = change > 3 * error and rise > 0.05 * abs(scale)
-    ends_higher = scale <= 0 or fourth.mean() > values[: max(quarter, 1)].mean() + 3 * error
-    if name in ("ema", "raw") and (rose or ends_higher) and _training_loss_fell(lines):
-        best = format_count(float(steps[int(values.argmin())]))
-        used = "; the weights of the best evaluation are used" if has_rows(record) else ""
-        return "over-fitting", f"Held-out loss has risen since step {best} ({shown}){used}."
-    if ends_higher:
-        return "diverging", f"The loss ends above where it began ({shown})."
-    if change < -3 * error and -change > 0.02 * scale:
-        return "improving", f"The loss was still falling at the end ({shown}): train longer."
-    return "flat", f"The loss is flat at the end ({shown})."
-
-
-def _training_loss_fell(lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bool:
-    _, values = lines.get("relative_loss") or lines.get("loss") or (None, np.empty(0))
-    quarter = len(values) // 4
-    return quarter > 0 and bool(values[-quarter:].mean() < values[:quarter].mean())
 
 
 def has_rows(record: RunRecord) -> bool:
     """Whether the data are a finite table, for which training keeps the best weights."""
     return isinstance(record.data_config.get("num_rows"), int)
 
-
-WORDS = {
-    "ema": "validation loss, EMA weights",
-    "raw": "validation loss, raw weights",
-    "relative_loss": "training loss",
-    "loss": "training loss",
-}
 
 Check = Callable[[RunRecord, list[Level], list[str], list[str]], None]
 
@@ -204,6 +160,13 @@ def _check_mmd(
     if p_value is None:
         return
     evidence.append(f"samples against held-out data: p = {format_p_value(p_value)} (MMD)")
+    rows = value_of({"value": entry.get("n")})
+    if p_value >= SMALL_P and rows is not None and rows < FEW_ROWS:
+        warnings.append(
+            f"The two-sample test (MMD) had {format_count(rows)} rows: too few to see more than "
+            "gross faults, so it does not count in the verdict."
+        )
+        return
     levels.append("good" if p_value >= SMALL_P else "fair")
     if p_value < SMALL_P:
         warnings.append(
@@ -251,7 +214,7 @@ def _check_log_likelihood(
     if gap is not None and "kl_to_truth" not in record.evaluation:
         error = value_of({"value": details.get("gap_standard_error")}) or 0.0
         levels.append(
-            "good" if gap <= GOOD_KL + 2 * error else "fair" if gap <= FAIR_KL else "poor"
+            "good" if gap + 2 * error <= GOOD_KL else "fair" if gap <= FAIR_KL else "poor"
         )
         shown = format_with_error(gap, error)
         evidence.append(f"log density below the truth's by {shown} nats (good: up to {GOOD_KL})")
@@ -291,6 +254,12 @@ def _other_warnings(record: RunRecord) -> list[str]:
         warnings.append("Training has not finished: `basin resume` goes on with it.")
     for name, reason in list(_mapping(record.evaluation.get("not_done")).items())[:20]:
         warnings.append(f"Not checked, {plain_text(name, 60)}: {plain_text(reason, 400)}")
+    blindness = record.config.get("blindness")
+    if isinstance(blindness, str) and blindness:
+        warnings.append(
+            f"This objective is blind to the weights of modes that lie far apart: "
+            f"{plain_text(blindness, 400)}."
+        )
     choice = record.config.get("sigma_choice")
     if isinstance(choice, str) and "lowest level of the ladder" in choice:
         warnings.append(f"σ was chosen by {plain_text(choice, 400)}.")
@@ -326,14 +295,6 @@ def value_of(entry: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
-
-
-def _spread(values: np.ndarray) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
-
-
-def _is_bad(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from basin.core.types import Loss, Objective
+from basin.core.types import Learned, Objective, Watched
 from basin.training.adam import Adam
 from basin.training.average import WeightAverage
 from basin.training.checkpoint import checkpoints, latest_checkpoint, write_checkpoint
@@ -30,12 +30,34 @@ from basin.training.errors import TrainingDiverged, TrainingInterrupted
 from basin.training.history import History
 from basin.training.settings import Settings
 
-__all__ = ["Loop", "TrainingState"]
+__all__ = ["LearnedPart", "Loop", "TrainingState", "learned_parts"]
 
 Draw = Callable[[int, torch.Generator], Tensor]
 
 _HELD_OUT_ROWS = 1024  # at a time, where batches are smaller
 _VALIDATION_SEED = 20_261_123  # fixed noise: validation losses of two steps are comparable
+
+
+class LearnedPart(NamedTuple):
+    """The optimiser of a module in the objective's state, and how it is to be stepped."""
+
+    optimizer: Adam
+    how: Learned
+
+
+def learned_parts(
+    objective: Objective, objective_state: Any, betas: tuple[float, float]
+) -> dict[str, LearnedPart]:
+    """An optimiser for every module that an objective's first state holds, by field."""
+    fields = {} if objective_state is None else objective_state._asdict()
+    modules = {name: part for name, part in fields.items() if isinstance(part, nn.Module)}
+    return {
+        name: LearnedPart(
+            Adam((p for p in module.parameters() if p.requires_grad), betas),
+            objective.learned.get(name, Learned()),
+        )
+        for name, module in modules.items()
+    }
 
 
 @dataclass
@@ -47,6 +69,7 @@ class TrainingState:
     optimizer: Adam
     objective_state: Any
     generators: dict[str, torch.Generator]
+    learned: dict[str, LearnedPart] = field(default_factory=dict)
     step: int = 0
     learning_rate_factor: float = 1.0
     recoveries: int = 0
@@ -74,6 +97,8 @@ class TrainingState:
         if self.average is not None:
             named |= {f"average.{n}": t for n, t in self.average.module.state_dict().items()}
         named |= {f"optimizer.{name}": t for name, t in self.optimizer.tensors().items()}
+        for part, learned in self.learned.items():
+            named |= {f"learned.{part}.{n}": t for n, t in learned.optimizer.tensors().items()}
         named |= {f"generator.{n}": g.get_state() for n, g in self.generators.items()}
         named |= {f"best.{name}": t for name, t in self.best.items()}
         named |= {f"objective.{name}": t for name, t in _state_tensors(self.objective_state)}
@@ -89,6 +114,8 @@ class TrainingState:
         if self.average is not None:
             self.average.module.load_state_dict(_under("average.", tensors))
         self.optimizer.restore(_under("optimizer.", tensors))
+        for part, learned in self.learned.items():
+            learned.optimizer.restore(_under(f"learned.{part}.", tensors))
         for name, generator in self.generators.items():
             generator.set_state(tensors[f"generator.{name}"])
         self.best = _under("best.", tensors)
@@ -110,6 +137,10 @@ class Loop:
         history: where records go.
         checkpoint_folder: where checkpoints go, or None.
         report: called with (steps done, last record) for a progress bar.
+        bind: the energy and the rows that the objective sees, from the module and a batch: takes
+            the conditions of a batch out of it.
+        on_evaluation: called after each evaluation with the module whose weights would be used
+            now and the record; its time is not counted in ``seconds``.
     """
 
     objective: Objective
@@ -120,21 +151,33 @@ class Loop:
     history: History
     checkpoint_folder: Path | None
     report: Callable[[int, dict[str, Any]], None]
+    bind: Callable[[nn.Module, Tensor], tuple[Any, Tensor]] = lambda energy, rows: (energy, rows)
+    on_evaluation: Callable[[nn.Module, dict[str, Any]], None] | None = None
+
+    def __post_init__(self) -> None:
+        self._objective = self.objective  # or a calmer one, after a recovery
+        self._kept: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+        self._seconds_elsewhere = 0.0
 
     def run(self, state: TrainingState) -> str:
         """Train to the end; return why it ended, in words."""
         started = time.perf_counter()
         last: dict[str, Any] = {}
+        to_evaluation = self.settings.steps_between_evaluations
+        to_checkpoint = self.settings.steps_between_checkpoints
+        self._calm_down(state.recoveries)
+        if self.settings.recover and state.step == 0:
+            self._save(state)
         with _deferred_interrupt() as interrupted:
             while state.step < self.settings.num_steps:
                 if not self._step(state):
-                    continue  # went back to a checkpoint
-                if state.step % self.settings.steps_between_evaluations == 0:
+                    continue  # went back to the last good state
+                if state.step % to_evaluation == 0:
                     last = self._evaluate(state, time.perf_counter() - started)
                 if interrupted.is_set():
                     self._save(state)
                     raise TrainingInterrupted(self._interruption(state))
-                if state.step % self.settings.steps_between_checkpoints == 0:
+                if state.step % to_checkpoint == 0:
                     self._save(state)
                 self.report(state.step, last)
                 if self._has_stopped_improving(state):
@@ -149,35 +192,42 @@ class Loop:
         return f"ran all {state.step} steps"
 
     def _step(self, state: TrainingState) -> bool:
-        """One optimiser step; False when it was not finite and the last checkpoint came back."""
-        settings = self.settings
-        x = self.draw(settings.batch_size, state.generators["rows"])
-        loss = self.objective(state.energy, x, state.objective_state, state.generators["noise"])
-        state.optimizer.zero_grad()
+        """One optimiser step; False when it went wrong and the last good state came back."""
+        settings, objective = self.settings, self._objective
+        batch = self.draw(settings.batch_size, state.generators["rows"])
+        energy, x = self.bind(state.energy, batch)
+        loss = objective(energy, x, state.objective_state, state.generators["noise"])
+        optimizers = [state.optimizer, *(part.optimizer for part in state.learned.values())]
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         loss.value.backward()
-        norm = state.optimizer.clip_gradient(settings.gradient_clip)
+        norms = [optimizer.clip_gradient(settings.gradient_clip) for optimizer in optimizers]
         value = float(loss.value.detach())
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            self._recover_or_stop(state, loss, value, norm)
+        terms = {name: float(term) for name, term in loss.terms.items()}
+        fault = _fault(objective, value, max(norms, key=_largest), terms)
+        if fault:
+            self._recover_or_stop(state, fault)
             return False
         rate = self._learning_rate(state)
-        state.optimizer.step(rate)
+        for part in state.learned.values():
+            part.optimizer.step(rate * part.how.rate, ascend=part.how.ascends)
+        if (state.step + 1) % objective.learned_steps == 0:
+            state.optimizer.step(rate)
+            if state.average is not None:
+                state.average.update(state.step)
         state.objective_state = loss.state
-        if state.average is not None:
-            state.average.update(state.step)
         state.step += 1
-        self._sum_up(state, {"loss": value, "gradient_norm": norm})
-        self._sum_up(state, {f"terms.{n}": float(t) for n, t in loss.terms.items()})
+        sums = state.sums
+        for name, number in (("loss", value), ("gradient_norm", norms[0])):
+            sums[name] = sums.get(name, 0.0) + number
+        for name, number in terms.items():
+            key = f"terms.{name}"
+            sums[key] = sums.get(key, 0.0) + number
         state.num_summed += 1
         return True
 
     def _learning_rate(self, state: TrainingState) -> float:
         return self.settings.learning_rate_at(state.step) * state.learning_rate_factor
-
-    @staticmethod
-    def _sum_up(state: TrainingState, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            state.sums[name] = state.sums.get(name, 0.0) + value
 
     def _evaluate(self, state: TrainingState, seconds: float) -> dict[str, Any]:
         """Means since the last record, and the held-out loss of both weights on fixed noise."""
@@ -190,7 +240,7 @@ class Loop:
             "relative_loss": _relative(means["loss"], trivial),
             "learning_rate": self._learning_rate(state),
             "gradient_norm": means["gradient_norm"],
-            "seconds": seconds,
+            "seconds": seconds - self._seconds_elsewhere,
             "terms": terms,
         }
         state.sums, state.num_summed = {}, 0
@@ -203,8 +253,14 @@ class Loop:
                     record[f"validation_loss{suffix}"], record[f"validation_relative{suffix}"] = (
                         losses[weights]
                     )
-            self._remember_best(state, {name: value for name, (value, _) in losses.items()})
+            if self._objective.is_a_score_of_fit:
+                self._remember_best(state, {name: value for name, (value, _) in losses.items()})
         self.history.append(record)
+        if self.on_evaluation is not None:
+            started = time.perf_counter()
+            is_raw = state.average is None or state.best_weights == "raw"
+            self.on_evaluation(state.energy if is_raw else _module_of(state.average), record)
+            self._seconds_elsewhere += time.perf_counter() - started
         return record
 
     def held_out(self, energy: nn.Module, objective_state: Any) -> tuple[float, float | None]:
@@ -214,7 +270,8 @@ class Loop:
         total, trivial, count = 0.0, 0.0, 0
         has_trivial = True
         for rows in self.validation.split(max(self.settings.batch_size, _HELD_OUT_ROWS)):
-            loss = self.objective(energy, rows, objective_state, generator)
+            bound, rows = self.bind(energy, rows)
+            loss = self._objective(bound, rows, objective_state, generator)
             total += float(loss.value.detach()) * len(rows)
             count += len(rows)
             has_trivial = has_trivial and "trivial" in loss.terms
@@ -236,40 +293,60 @@ class Loop:
         patience = self.settings.patience
         if not self.is_finite_table or self.validation is None or patience is None:
             return False
+        if not self._objective.is_a_score_of_fit:
+            return False
         return state.step - state.best_step >= patience * self.settings.steps_between_evaluations
 
     def _save(self, state: TrainingState) -> None:
+        """Keep the state to come back to: in the folder, or in memory where it may be needed."""
         if self.checkpoint_folder is not None:
             write_checkpoint(self.checkpoint_folder, state.step, state.tensors(), state.record())
+        elif self.settings.recover:
+            tensors = {name: t.detach().clone() for name, t in state.tensors().items()}
+            self._kept = tensors, copy.deepcopy(state.record())
 
-    def _recover_or_stop(self, state: TrainingState, loss: Loss, value: float, norm: float) -> None:
-        bad = [name for name, term in loss.terms.items() if not math.isfinite(float(term))]
-        term = f"term {bad[0]!r} of the loss" if bad else "the loss"
-        what = f"{term} is {value}" if not math.isfinite(value) else f"the gradient norm is {norm}"
-        where = f"{type(self.objective).__name__}, step {state.step + 1}: {what}"
-        has_checkpoint = self.checkpoint_folder is not None and checkpoints(self.checkpoint_folder)
-        if state.recoveries < self.settings.recover and has_checkpoint:
-            assert self.checkpoint_folder is not None
+    def _last_good(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        if self.checkpoint_folder is None:
+            return self._kept
+        if not checkpoints(self.checkpoint_folder):
+            return None
+        _, tensors, record = latest_checkpoint(self.checkpoint_folder)
+        return tensors, record
+
+    def _recover_or_stop(self, state: TrainingState, fault: str) -> None:
+        where = f"{type(self.objective).__name__}, step {state.step + 1}: {fault}"
+        good = self._last_good()
+        if state.recoveries < self.settings.recover and good is not None:
             recoveries, factor = state.recoveries + 1, state.learning_rate_factor / 2
-            path, tensors, record = latest_checkpoint(self.checkpoint_folder)
-            state.restore(tensors, record)
+            state.restore(*good)
             state.recoveries, state.learning_rate_factor = recoveries, factor
             # Other batches than those that led here.
             state.generators["rows"].manual_seed(self.settings.seed + 1_000_003 * recoveries)
+            change = "the learning rate halved"
+            if isinstance(self.objective, Watched):
+                self._calm_down(recoveries)
+                change += f" and {self._objective}"
             self.history.append(
                 {
                     "step": state.step,
-                    "event": f"{where}; went on from {path.name} with the learning rate halved "
+                    "event": f"{where}; went back to step {state.step} and on with {change} "
                     f"(recovery {recoveries} of {self.settings.recover})",
                 }
             )
             return
-        kept = "; the last good checkpoint is kept" if has_checkpoint else ""
+        self.history.append({"step": state.step, "event": f"stopped: {where}"})
+        kept = "; the last good checkpoint is kept" if good and self.checkpoint_folder else ""
         raise TrainingDiverged(
-            f"training stopped, {where}{kept}. Try, in this order: a lower learning_rate "
-            f"(now {self.settings.learning_rate:g}), a larger sigma or sigma_min, a smaller "
-            "gradient_clip, data without outliers, recover=2"
+            f"training stopped, {where}{kept}. Try, in this order: "
+            f"{_advice(self.objective, self.settings)}"
         )
+
+    def _calm_down(self, times: int) -> None:
+        """Take the objective that so many recoveries leave."""
+        self._objective = self.objective
+        for _ in range(times):
+            if isinstance(self._objective, Watched):
+                self._objective = self._objective.calmer()
 
     def _interruption(self, state: TrainingState) -> str:
         if self.checkpoint_folder is None:
@@ -281,6 +358,30 @@ class Loop:
 def _module_of(average: WeightAverage | None) -> nn.Module:
     assert average is not None
     return average.module
+
+
+def _largest(norm: float) -> float:
+    return norm if math.isfinite(norm) else math.inf
+
+
+def _fault(objective: Objective, value: float, norm: float, terms: Mapping[str, float]) -> str:
+    """What is wrong with a step, in words; empty when nothing is."""
+    if not math.isfinite(value):
+        bad = [name for name, term in terms.items() if not math.isfinite(term)]
+        return f"{f'term {bad[0]!r} of the loss' if bad else 'the loss'} is {value}"
+    if not math.isfinite(norm):
+        return f"the gradient norm is {norm}"
+    return objective.alarm(terms) if isinstance(objective, Watched) else ""
+
+
+def _advice(objective: Objective, settings: Settings) -> str:
+    first = f"a lower learning_rate (now {settings.learning_rate:g})"
+    if isinstance(objective, Watched):
+        return f"{first}, {objective.calmer()}, the preset stable, recover=2"
+    return (
+        f"{first}, a larger sigma or sigma_min, a smaller gradient_clip, data without outliers, "
+        "recover=2"
+    )
 
 
 def _relative(loss: float, trivial: float | None) -> float | None:
@@ -297,10 +398,18 @@ def _state_tensors(state: Any) -> Iterator[tuple[str, Tensor]]:
         for name, value in state._asdict().items():
             if isinstance(value, Tensor):
                 yield name, value
+            elif isinstance(value, nn.Module):
+                yield from ((f"{name}.{n}", t) for n, t in value.state_dict().items())
 
 
 def _restored(state: Any, tensors: Mapping[str, Tensor]) -> Any:
-    return state._replace(**tensors) if tensors else state
+    """Tensors are replaced, modules filled; a module stays the object that its optimiser holds."""
+    if not tensors:
+        return state
+    for name, value in state._asdict().items():
+        if isinstance(value, nn.Module):
+            value.load_state_dict(_under(f"{name}.", tensors))
+    return state._replace(**{n: t for n, t in tensors.items() if "." not in n})
 
 
 @contextmanager

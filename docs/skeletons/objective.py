@@ -64,3 +64,12 @@ class MyObjective(Objective):
         value = my_objective(energy, x, sigma=self.sigma, generator=generator).mean()
         trivial = torch.as_tensor(x[0].numel() / self.sigma**2)
         return Loss(value, {"space": value.detach(), "trivial": trivial}, state)
+
+    def noise_level(self, state: None) -> float:
+        return self.sigma
+
+    def explain(self, state: None) -> str:
+        return ""
+
+    def blindness(self, state: None) -> str:
+        return "why the weights of far modes cannot be seen, or nothing where they can"

@@ -15,6 +15,7 @@ from basin.core.describe import build, describe, is_own
 from basin.energies import (
     MLP,
     AtNoiseLevel,
+    ConditionalMLP,
     Conv,
     Gaussian,
     GaussianMixture,
@@ -47,6 +48,7 @@ EXAMPLES = {
     "mixture": lambda: Mixture([mlp(1), mlp(2)], weights=[0.3, 0.7]),
     "tempered": lambda: Tempered(mlp(), temperature=2.5),
     "standardised": lambda: Standardised(mlp(), shift=[1.0, 2.0], scale=[0.1, 10.0]),
+    "conditional": lambda: ConditionalMLP(2, num_classes=3, hidden=(4,)).given(1),
     "nested": lambda: Standardised(
         Tempered(Product([mlp(1), Mixture([mlp(2), mlp(3)])]), temperature=0.5), 1.0, 3.0
     ),

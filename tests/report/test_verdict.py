@@ -67,12 +67,12 @@ def test_trend_of_held_out_loss(function, word):
 
 def test_trend_of_a_diverging_and_a_stopped_run():
     rows = [{"step": i, "loss": 0.5 + i / 10, "relative_loss": 0.5 + i / 10} for i in range(40)]
-    assert trend(record(rows=rows))[0] == "diverging"
+    assert trend(record(rows=rows))[0] == "diverged"
     assert judge(record(rows=rows)).level == "poor"
     rows.append({"step": 41, "loss": math.nan})
-    assert trend(record(rows=rows))[0] == "stopped"
-    assert trend(record(rows=rows[:3]))[0] == "unknown"
-    assert trend(RunRecord(None, {}))[0] == "unknown"
+    assert trend(record(rows=rows))[0] == "diverged"
+    assert trend(record(rows=rows[:3]))[0] == "cannot tell"
+    assert trend(RunRecord(None, {}))[0] == "cannot tell"
 
 
 def test_warnings():

@@ -52,8 +52,9 @@ class Family:
             and not hasattr(thing, "given")  # conditions come from a program, not from the shell
         }
 
-    def find(self, name: str) -> type:
+    def find(self, name: str, option: str = "") -> type:
         """The class of that name or dotted path; a ``ValueError`` that lists the choices."""
+        option = option or self.name
         members = self.members()
         if name in members:
             return members[name]
@@ -62,15 +63,13 @@ class Family:
             try:
                 thing = getattr(importlib.import_module(module), last)
             except (ImportError, AttributeError) as error:
-                raise ValueError(
-                    f"--{self.name} must name a class, got {name!r}: {error}"
-                ) from error
+                raise ValueError(f"--{option} must name a class, got {name!r}: {error}") from error
             if inspect.isclass(thing):
                 return thing
         close = get_close_matches(name, members, n=1)
         mend = f"did you mean {close[0]}? " if close else ""
         raise ValueError(
-            f"--{self.name} must be one of {', '.join(members)} or a dotted path to a class, "
+            f"--{option} must be one of {', '.join(members)} or a dotted path to a class, "
             f"got {name!r}; {mend}".rstrip("; ")
         )
 
@@ -121,8 +120,8 @@ def as_arguments(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
     """
     words: list[str] = []
     for key, value in settings.items():
-        if not prefix and key in FAMILIES and isinstance(value, Mapping):
-            words += as_arguments(value, f"{key}.")
+        if isinstance(value, Mapping) and ("class" in value if prefix else key in FAMILIES):
+            words += as_arguments(value, f"{prefix}{key}.")
         elif prefix and key == "class":
             words.append(f"--{prefix}class={value}")
         elif key == "data" and not prefix:

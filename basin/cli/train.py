@@ -9,6 +9,7 @@ from typing import Any
 
 import basin
 from basin.cli.choices import FAMILIES, as_arguments, read_settings
+from basin.cli.components import Component, choose
 from basin.cli.job import (
     DEFAULT_OBJECTIVE,
     NUM_SAMPLES,
@@ -63,10 +64,10 @@ FILLED |= {"source", "fingerprint"}
 def run(arguments: list[str]) -> int:
     """Parse, train, say where the report is."""
     settings, left = read_settings([word for word in arguments if word != "--print_config"])
-    classes = _choose(settings)
     data_of_file = settings.pop("data", None)  # DATA on the command line wins, as options do
     words = as_arguments(settings) + left
-    parser = _make_parser(classes)
+    components, words = _choose(settings, words)
+    parser = _make_parser(components)
     if "--print_config" in arguments:
         print(_as_yaml(_with_data(parser.parse(words), data_of_file)), end="")
         return 0
@@ -79,14 +80,15 @@ def run(arguments: list[str]) -> int:
     dataset = load_data(given["data"], _pick(given, _options(load)))
     settled = _own(given, "energy")
     energy_settings = {name: settled[name] for name in settled if _is_said("energy", name, words)}
-    if "seed" in inspect.signature(classes["energy"]).parameters:
+    energy = components["energy"].kind
+    if "seed" in inspect.signature(energy).parameters:
         energy_settings["seed"] = given["seed"]
     done, results = train(
         dataset,
-        build_energy(dataset, classes["energy"], energy_settings),
-        classes["objective"](**_own(given, "objective")),
+        build_energy(dataset, energy, energy_settings),
+        components["objective"].build(given["objective"]),
         out,
-        kernel=classes["sampler"](**_own(given, "sampler")) if "sampler" in classes else None,
+        kernel=components["sampler"].build(given["sampler"]) if "sampler" in components else None,
         num_samples=given["num_samples"],
         overwrite=given["overwrite"],
         **_pick(given, _options(basin.fit)),
@@ -101,18 +103,29 @@ def _with_data(given: dict[str, Any], data_of_file: Any) -> dict[str, Any]:
     return {**given, "data": str(data_of_file)}
 
 
-def _choose(settings: Mapping[str, Any]) -> dict[str, type]:
-    """The class of each component: the one that was named, else the default."""
+def _choose(
+    settings: Mapping[str, Any], words: list[str]
+) -> tuple[dict[str, Component], list[str]]:
+    """The components that were named, else the defaults, and the words that are left."""
     named = {name: (settings.get(name) or {}).get("class") for name in FAMILIES}
-    objective = FAMILIES["objective"].find(named["objective"] or DEFAULT_OBJECTIVE)
-    energy = FAMILIES["energy"].find(named["energy"] or default_energy_name(objective))
-    chosen = {"energy": energy, "objective": objective}
+    chosen: dict[str, Component] = {}
+    kind = FAMILIES["objective"].find(named["objective"] or DEFAULT_OBJECTIVE)
+    chosen["objective"], words = choose("objective", kind, words)
+    energy = named["energy"] or default_energy_name(_innermost(chosen["objective"]).kind)
+    chosen["energy"], words = choose("energy", FAMILIES["energy"].find(energy), words)
     if named["sampler"]:
-        chosen["sampler"] = FAMILIES["sampler"].find(named["sampler"])
-    return chosen
+        kind = FAMILIES["sampler"].find(named["sampler"])
+        chosen["sampler"], words = choose("sampler", kind, words)
+    return chosen, words
 
 
-def _make_parser(classes: Mapping[str, type]) -> Parser:
+def _innermost(objective: Component) -> Component:
+    """The objective that a penalty wraps, which is the one that asks for an energy."""
+    inner = objective.inner.get("objective")
+    return objective if inner is None else _innermost(inner)
+
+
+def _make_parser(components: Mapping[str, Component]) -> Parser:
     parser = Parser("train", USAGE, DESCRIPTION, EXAMPLES)
     parser.add_argument("data", nargs="?", metavar="DATA", help="a name or a file")
     parser.add_argument("--out", metavar="DIR", help="run folder to write: new or empty")
@@ -132,7 +145,7 @@ def _make_parser(classes: Mapping[str, type]) -> Parser:
         "--print_config", action="store_true", help="print all settings as YAML and stop"
     )
     for name, family in FAMILIES.items():
-        _add_component(parser, name, family.members(), classes.get(name))
+        _add_component(parser, name, family.members(), components.get(name))
     for title, function in (("training", basin.fit), ("data", load)):
         known = set(_options(basin.fit)) if function is load else set()
         hidden = set(inspect.signature(function).parameters) - set(_options(function))
@@ -143,20 +156,37 @@ def _make_parser(classes: Mapping[str, type]) -> Parser:
 
 
 def _add_component(
-    parser: Parser, name: str, members: Mapping[str, type], chosen: type | None
+    parser: Parser, name: str, members: Mapping[str, type], chosen: Component | None
 ) -> None:
     group = parser.add_argument_group(TITLES[name])
     lines = "; ".join(f"{member} ({first_sentence(kind)})" for member, kind in members.items())
     group.add_argument(
         f"--{name}.class",
         metavar="NAME",
-        default=None if chosen is None else _name_of(chosen, members),
+        default=None if chosen is None else _name_of(chosen.kind, members),
         help=f"one of: {lines}; or the dotted path of a class of yours",
     )
-    if chosen is not None:
-        parameters = set(inspect.signature(chosen).parameters)
-        skip: set[str | int] = {*(FAMILIES[name].hidden & parameters)}
-        group.add_class_arguments(chosen, name, as_group=False, instantiate=False, skip=skip)
+    for component in () if chosen is None else (chosen, *chosen.all_inner()):
+        parameters = set(inspect.signature(component.kind).parameters)
+        hidden = FAMILIES[name].hidden if component is chosen else frozenset()
+        skip: set[str | int] = {*(hidden & parameters), *component.inner}
+        if component is not chosen:
+            group.add_argument(
+                f"--{component.path}.class",
+                metavar="NAME",
+                default=component.kind.__name__,
+                help="a class of its family: " + first_sentence(component.kind),
+            )
+        group.add_class_arguments(
+            component.kind, component.path, as_group=False, instantiate=False, skip=skip
+        )
+        parser.set_defaults(
+            {
+                f"{component.path}.{parameter}": value
+                for parameter, value in component.defaults.items()
+                if parameter not in component.inner
+            }
+        )
 
 
 def _name_of(chosen: type, members: Mapping[str, type]) -> str:

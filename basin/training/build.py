@@ -34,9 +34,9 @@ def build_energy(config: dict[str, Any], weights: Path | None = None) -> nn.Modu
 
 def build_objective(config: dict[str, Any]) -> Objective:
     """The objective that a config describes."""
-    from basin import objectives
+    from basin import datasets, objectives, samplers
 
-    return build(config["objective"], [objectives])
+    return build(config["objective"], [objectives, samplers, datasets])
 
 
 def build_density(config: dict[str, Any]) -> Density | None:

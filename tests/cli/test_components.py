@@ -1,0 +1,72 @@
+"""Components inside components, from words to objects and from a settings file to words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from basin.cli.choices import as_arguments
+from basin.cli.components import choose
+from basin.core.types import Kernel, Objective
+from basin.objectives import ContrastiveDivergence, DualScoreMatching
+from basin.samplers import MALA, Langevin
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    objective: Objective
+    weight: float = 0.5
+
+
+@dataclass(frozen=True)
+class Defaulted:
+    kernel: Kernel = Langevin(0.25)
+
+
+def test_a_kernel_is_chosen_inside_an_objective():
+    words = ["--objective.kernel", "MALA", "--objective.kernel.step_size", "0.3", "--num_steps=5"]
+    component, left = choose("objective", ContrastiveDivergence, words)
+    assert component.inner["kernel"].kind is MALA
+    assert left == words[2:]
+    built = component.build({"kernel": {"class": "MALA", "step_size": 0.3}, "num_steps": 7})
+    assert built == ContrastiveDivergence(kernel=MALA(0.3), num_steps=7)
+
+
+def test_the_outer_default_is_the_inner_options_default():
+    component, _ = choose("objective", Defaulted, [])
+    assert component.inner["kernel"].defaults == {"step_size": 0.25}
+    other, _ = choose("objective", Defaulted, ["--objective.kernel=MALA"])
+    assert other.inner["kernel"].defaults == {}
+
+
+def test_to_any_depth():
+    words = ["--o.objective=ContrastiveDivergence", "--o.objective.kernel=MALA", "--o.weight=1"]
+    component, left = choose("o", Wrapper, words)
+    assert [c.path for c in component.all_inner()] == ["o.objective", "o.objective.kernel"]
+    assert left == ["--o.weight=1"]
+    assert choose("o", Wrapper, ["--o.objective=DualScoreMatching"])[0].build({}) == Wrapper(
+        DualScoreMatching()
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ([], "--o.objective must name one of"),
+        (["--o.objective=Nothing"], "--o.objective must be one of .*got 'Nothing'"),
+        (["--o.objective"], "must be followed by the name of a class"),
+    ],
+)
+def test_what_is_wrong_is_named(words, match):
+    with pytest.raises(ValueError, match=match):
+        choose("o", Wrapper, words)
+
+
+def test_a_settings_file_nests_the_same_way():
+    settings = {"objective": {"class": "A", "kernel": {"class": "MALA", "step_size": 0.5}}}
+    assert as_arguments(settings) == [
+        "--objective.class=A",
+        "--objective.kernel.class=MALA",
+        "--objective.kernel.step_size=0.5",
+    ]

@@ -31,18 +31,18 @@ __all__ = ["FAMILIES", "PRESETS", "Family", "as_arguments", "read_settings"]
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of component: its option, its folder, what all its members are."""
+    """One kind of component: its option, its folders, what all its members are."""
 
     name: str
-    folder: str
+    folders: tuple[str, ...]
     base: type
     hidden: frozenset[str] = frozenset()
     """Parameters that follow from the data (the shape) or the run (the seed)."""
 
     def members(self) -> dict[str, type]:
-        """The public classes of the folder, by name."""
-        module = importlib.import_module(self.folder)
-        found = {name: getattr(module, name) for name in module.__all__}
+        """The public classes of the folders, by name."""
+        modules = [importlib.import_module(folder) for folder in self.folders]
+        found = {name: getattr(module, name) for module in modules for name in module.__all__}
         return {
             name: thing
             for name, thing in found.items()
@@ -77,12 +77,12 @@ class Family:
 FAMILIES = {
     "energy": Family(
         "energy",
-        "basin.energies.networks",
+        ("basin.energies.networks", "basin.energies.discrete"),
         nn.Module,
         hidden=frozenset({"dim", "event_shape", "seed"}),
     ),
-    "objective": Family("objective", "basin.objectives", Objective),
-    "sampler": Family("sampler", "basin.samplers", Kernel),
+    "objective": Family("objective", ("basin.objectives",), Objective),
+    "sampler": Family("sampler", ("basin.samplers",), Kernel),
 }
 
 PRESETS = Path(__file__).parent / "presets"

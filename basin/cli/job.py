@@ -65,6 +65,8 @@ CHAIN_STEPS = 1000
 
 def default_energy_name(objective: type) -> str:
     """The network of an objective: one for all noise levels where it learns a ladder of them."""
+    if getattr(objective, "support", "real") == "discrete":
+        return "CategoricalMLP"
     return "NoiseConditional" if getattr(objective, "needs_noise_level", False) else "MLP"
 
 
@@ -75,10 +77,15 @@ def load_data(source: str, options: Mapping[str, Any]) -> Dataset:
     return dataset
 
 
-def build_energy(dataset: Dataset, kind: type, settings: Mapping[str, Any]) -> torch.nn.Module:
-    """An energy of the data's shape; standardised, visibly, unless the data are a density."""
+def build_energy(
+    dataset: Dataset, kind: type, settings: Mapping[str, Any], *, standardise: bool = True
+) -> torch.nn.Module:
+    """An energy of the data's shape; standardised, visibly, unless the data are a density.
+
+    ``standardise`` is False for an objective of whole numbers, which stay what they are.
+    """
     energy = kind(_dimension(dataset), **settings)
-    if dataset.kind == "density":
+    if dataset.kind == "density" or not standardise:
         return energy
     return Standardised(energy, dataset.shift, dataset.scale)
 
@@ -184,6 +191,11 @@ def draw_with(
     walk down the noise levels; any other kernel stays at the level that is asked for, and may not
     cross between modes. Its step size is in the model's coordinates (for a table standardised).
     """
+    if run.num_states is not None:
+        raise ValueError(
+            f"--sampler must be left out for rows of whole numbers, got {type(kernel).__name__}, "
+            "which moves real ones; they are drawn exactly, or by Gibbs sweeps"
+        )
     energy = run.energy
     core: Any = energy.energy if isinstance(energy, Standardised) else energy
     generator = torch.Generator().manual_seed(seed)

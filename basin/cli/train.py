@@ -83,10 +83,14 @@ def run(arguments: list[str]) -> int:
     energy = components["energy"].kind
     if "seed" in inspect.signature(energy).parameters:
         energy_settings["seed"] = given["seed"]
+    objective = components["objective"].build(given["objective"])
+    is_discrete = objective.support == "discrete"
+    if is_discrete and "num_states" in inspect.signature(energy).parameters:
+        energy_settings.setdefault("num_states", objective.num_states)
     done, results = train(
         dataset,
-        build_energy(dataset, energy, energy_settings),
-        components["objective"].build(given["objective"]),
+        build_energy(dataset, energy, energy_settings, standardise=not is_discrete),
+        objective,
         out,
         kernel=components["sampler"].build(given["sampler"]) if "sampler" in components else None,
         num_samples=given["num_samples"],

@@ -35,7 +35,7 @@ def catalogue() -> list[CatalogueEntry]:
 
     Example:
         >>> [entry.name for entry in catalogue() if entry.kind == "images"]
-        ['digits']
+        ['binarised_digits', 'digits']
     """
     toys = [
         CatalogueEntry(name, "density", _first_sentence(density))

@@ -16,6 +16,7 @@ __all__ = ["SCIKIT_LEARN", "read_scikit_learn"]
 
 SCIKIT_LEARN = MappingProxyType(
     {
+        "binarised_digits": ("images", "1,797 handwritten digits, 8x8 pixels of 0 or 1"),
         "breast_cancer": ("table", "569 tumours, 30 measures of their cell nuclei"),
         "diabetes": ("table", "442 patients, 10 measures in their own units"),
         "digits": ("images", "1,797 handwritten digits, 8x8 pixels of 0 to 16"),
@@ -25,6 +26,9 @@ SCIKIT_LEARN = MappingProxyType(
     }
 )
 """name -> (kind, description)."""
+
+_HALF = 8
+"""Of the 16 grey levels above blank: where a binarised pixel turns to 1."""
 
 
 def read_scikit_learn(name: str) -> RawData:
@@ -40,8 +44,10 @@ def read_scikit_learn(name: str) -> RawData:
             f"the data set {name!r} needs scikit-learn: pip install scikit-learn"
         ) from None
     described = "from scikit-learn"
-    if name == "digits":
+    if name in ("digits", "binarised_digits"):
         images = np.asarray(datasets.load_digits().images)[:, None]  # pyright: ignore
+        if name == "binarised_digits":
+            images = images >= _HALF
         return RawData(name, images.astype(np.uint8), None, described)
     options = {"scaled": False} if name == "diabetes" else {}
     bunch = getattr(datasets, f"load_{name}")(**options)

@@ -4,9 +4,9 @@
 
 Samples with lower energies than data were drawn too cold, or memorise; with higher ones the chains
 did not arrive, or the energy has no room for the data. Beside it the area under the ROC curve,
-P(E(data) < E(samples)), 0.5 when perfect; and against noise (independent normal coordinates with
-the mean and standard deviation of the held-out data), where 1 says that the energy knows the data
-from its first two moments.
+P(E(data) < E(samples)), 0.5 when perfect; and against noise (by default independent normal
+coordinates with the mean and standard deviation of the held-out data), where 1 says that the energy
+knows the data from its first two moments.
 Source: Mann & Whitney 1947; DeLong, DeLong & Clarke-Pearson 1988 (see ``ranks``).
 Cost: one energy for each row.
 """
@@ -34,6 +34,7 @@ def energy_gap(
     samples: Tensor,
     generator: torch.Generator | None = None,
     *,
+    noise: Tensor | None = None,
     about: About | None = None,
     block: int = 8192,
 ) -> Estimate:
@@ -45,6 +46,7 @@ def energy_gap(
             sigma **with that noise added**, for that is what it models.
         samples: draws of the model, ``[m, *event]``, independent.
         generator: source of the noise rows; a fresh one of seed 0 by default.
+        noise: the noise rows, ``[k, *event]``, where normal ones are none (whole numbers).
         about: what to state in the result.
         block: rows at a time.
 
@@ -68,8 +70,10 @@ def energy_gap(
         raise ValueError(
             f"held_out and samples must have two rows or more, got {len(held_out)}, {len(samples)}"
         )
-    rows = held_out.double().cpu()
-    noise = rows.mean(dim=0) + rows.std(dim=0) * normal_like(rows, generator)
+    if noise is None:
+        rows = held_out.double().cpu()
+        noise = rows.mean(dim=0) + rows.std(dim=0) * normal_like(rows, generator)
+    same_event_shape("noise", noise, held_out.shape[1:])
     of_data = energies_in_blocks(energy, held_out, block=block)
     of_samples = energies_in_blocks(energy, samples, block=block)
     of_noise = energies_in_blocks(energy, noise.to(held_out.dtype), block=block)

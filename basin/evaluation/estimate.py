@@ -19,18 +19,21 @@ class About:
     """What a number is about.
 
     Args:
-        density: ``"p"``, the data, or ``"p_sigma"``, the data blurred by N(0, sigma² I).
+        density: ``"p"``, the data, ``"p_sigma"``, the data blurred by N(0, sigma² I), or
+            ``"p_corrupted"``, whole numbers of which some were replaced.
         sigma: the noise level of ``"p_sigma"``, in the coordinates of the model.
         weights: which weights of the run were used, ``"ema"`` or ``"raw"``.
     """
 
-    density: Literal["p", "p_sigma"] = "p"
+    density: Literal["p", "p_sigma", "p_corrupted"] = "p"
     sigma: float | None = None
     weights: str | None = None
 
     def __post_init__(self) -> None:
-        if self.density not in ("p", "p_sigma"):
-            raise ValueError(f"density must be 'p' or 'p_sigma', got {self.density!r}")
+        if self.density not in ("p", "p_sigma", "p_corrupted"):
+            raise ValueError(
+                f"density must be 'p', 'p_sigma' or 'p_corrupted', got {self.density!r}"
+            )
 
 
 @dataclass(frozen=True)

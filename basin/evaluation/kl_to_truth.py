@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from basin.core.types import Density
+from basin.evaluation.enumerated import enumerated_kl, is_discrete
 from basin.evaluation.estimate import About, Estimate
 from basin.evaluation.grid import Grid, grid_of
 
@@ -38,7 +39,8 @@ def kl_to_truth(
     Args:
         energy: ``[batch, 2] -> [batch]``, normalised or not; ``noisy.at(sigma)`` for a
             noise-conditional one.
-        density: the truth, **blurred** to the level that the energy models.
+        density: the truth, **blurred** to the level that the energy models. One of whole numbers
+            is summed over every row instead (at most 2^20), in any dimension.
         grid: both of them already on a grid (:func:`grid_of`), to share it with other checks.
         num_points: cells a side of the grid.
         about: what to state in the result; the data itself by default.
@@ -58,6 +60,8 @@ def kl_to_truth(
         >>> round(kl_to_truth(wide, truth).value, 4)  # log 2 - 1/2
         0.1931
     """
+    if is_discrete(density):
+        return enumerated_kl(energy, density, about)
     grid = grid_of(energy, density, num_points=num_points, block=block) if grid is None else grid
     value, error = grid.with_error(_kl)
     error += _of_missing_mass(grid, value)

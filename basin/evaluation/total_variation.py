@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from basin.core.types import Density
+from basin.evaluation.enumerated import enumerated_total_variation, is_discrete
 from basin.evaluation.estimate import About, Estimate
 from basin.evaluation.grid import Grid, grid_of
 
@@ -27,7 +28,7 @@ def total_variation(
     about: About | None = None,
     block: int = 8192,
 ) -> Estimate:
-    """½ ∫ |p - pθ| over the plane; arguments as those of ``kl_to_truth``.
+    """½ ∫ |p - pθ| over the plane, or over every row of whole numbers; see ``kl_to_truth``.
 
     Example:
         >>> from basin.datasets import StandardGaussian
@@ -35,6 +36,8 @@ def total_variation(
         >>> round(total_variation(shifted, StandardGaussian(2)).value, 3)  # 2 Φ(1/2) - 1
         0.383
     """
+    if is_discrete(density):
+        return enumerated_total_variation(energy, density, about)
     grid = grid_of(energy, density, num_points=num_points, block=block) if grid is None else grid
     value, error = grid.with_error(_total_variation)
     error += grid.truth_missing  # no event can be more wrong than by what the grid does not see

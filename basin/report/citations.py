@@ -103,7 +103,7 @@ def references_of(
     if "mmd" in evaluation:
         add(MMD)
     data = config.get("data")
-    if isinstance(data, Mapping) and data.get("name") == "digits":
+    if isinstance(data, Mapping) and data.get("name") in ("digits", "binarised_digits"):
         add(DIGITS)
     return tuple(sorted(found.values(), key=lambda reference: (reference.year, reference.title)))
 

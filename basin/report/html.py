@@ -320,7 +320,7 @@ def _meaning(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
 def _about(about: Any) -> str:
     if not isinstance(about, Mapping):
         return "–"
-    names = {"p": "p, the data", "p_sigma": "pσ"}
+    names = {"p": "p, the data", "p_sigma": "pσ", "p_corrupted": "p corrupted"}
     parts = [names.get(str(about.get("density")), str(about.get("density") or ""))]
     if isinstance(about.get("sigma"), int | float):
         parts.append(f"σ = {format_setting(about['sigma'])}")

@@ -8,6 +8,7 @@ from basin.training.build import build_energy as build_energy
 from basin.training.build import build_objective as build_objective
 from basin.training.build import load_data as load_data
 from basin.training.checkpoint import checkpoints as checkpoints
+from basin.training.checkpoint import checksum as checksum
 from basin.training.checkpoint import latest_checkpoint as latest_checkpoint
 from basin.training.checkpoint import read_tensors as read_tensors
 from basin.training.checkpoint import write_checkpoint as write_checkpoint
@@ -22,6 +23,7 @@ from basin.training.finish import chosen_and_other as chosen_and_other
 from basin.training.finish import log_z_at_top as log_z_at_top
 from basin.training.finish import log_z_down_the_ladder as log_z_down_the_ladder
 from basin.training.finish import sigma_by_likelihood as sigma_by_likelihood
+from basin.training.finish import stated_by_objective as stated_by_objective
 from basin.training.fit import fit as fit
 from basin.training.fit import resume as resume
 from basin.training.folder import FORMAT as FORMAT
@@ -29,21 +31,35 @@ from basin.training.folder import claim as claim
 from basin.training.folder import load_weights as load_weights
 from basin.training.folder import other_files as other_files
 from basin.training.folder import read_config as read_config
+from basin.training.folder import read_weights as read_weights
+from basin.training.folder import require_utf8 as require_utf8
 from basin.training.folder import write_config as write_config
 from basin.training.folder import write_weights as write_weights
 from basin.training.history import History as History
 from basin.training.history import read_history as read_history
+from basin.training.lock import LOCK as LOCK
+from basin.training.lock import locked as locked
+from basin.training.loop import LearnedPart as LearnedPart
 from basin.training.loop import Loop as Loop
 from basin.training.loop import TrainingState as TrainingState
+from basin.training.loop import learned_parts as learned_parts
 from basin.training.run import NotNormalisedError as NotNormalisedError
 from basin.training.run import Run as Run
 from basin.training.run import load as load
 from basin.training.settings import Settings as Settings
+from basin.training.trend import Trend as Trend
+from basin.training.trend import loss_curves as loss_curves
+from basin.training.trend import series as series
+from basin.training.trend import trend as trend
+from basin.training.writable import in_words as in_words
+from basin.training.writable import require_writable as require_writable
 
 __all__ = [
     "Adam",
     "FORMAT",
     "History",
+    "LOCK",
+    "LearnedPart",
     "Loop",
     "NotNormalisedError",
     "Run",
@@ -53,28 +69,40 @@ __all__ = [
     "TrainingDiverged",
     "TrainingInterrupted",
     "TrainingState",
+    "Trend",
     "WeightAverage",
     "build_density",
     "build_energy",
     "build_objective",
     "checkpoints",
+    "checksum",
     "chosen_and_other",
     "claim",
     "evaluate",
     "faults",
     "fit",
+    "in_words",
     "latest_checkpoint",
+    "learned_parts",
     "load",
     "load_data",
     "load_weights",
+    "locked",
     "log_z_at_top",
     "log_z_down_the_ladder",
+    "loss_curves",
     "other_files",
     "read_config",
     "read_history",
     "read_tensors",
+    "read_weights",
+    "require_utf8",
+    "require_writable",
     "resume",
+    "series",
     "sigma_by_likelihood",
+    "stated_by_objective",
+    "trend",
     "write_checkpoint",
     "write_config",
     "write_tensors",

@@ -52,7 +52,8 @@ def faults(config: Mapping[str, Any]) -> Iterator[str]:
     for name, is_right in checks.items():
         if name not in data or not is_right(data[name]):
             yield f"data.{name}: {_shown(data, name)}"
-    for name, is_right in {"weights_sha256": _are_sums, "identity": _is_text}.items():
+    optional = {"weights_sha256": _are_sums, "identity": _is_text, "num_states": _are_states}
+    for name, is_right in optional.items():
         if name in config and not is_right(config[name]):
             yield f"{name}: {_shown(config, name)}"
     levels, sigma = config.get("noise_levels"), config.get("sigma")
@@ -70,6 +71,10 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63
+
+
+def _are_states(value: Any) -> bool:
+    return value is None or (_is_whole(value) and value > 1)
 
 
 def _is_level(value: Any) -> bool:

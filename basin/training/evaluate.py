@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from basin.core.discrete import corrupted
 from basin.core.streams import stream
 from basin.core.types import Density
 from basin.core.validation import seed_number
@@ -89,7 +90,7 @@ def evaluate(
     checks = _Checks()
     if subject.truth is not None:
         _against_truth(checks, subject, subject.truth)
-    elif run.log_z is not None and math.prod(subject.event_shape) <= 3:
+    elif run.log_z is not None and run.num_states is None and math.prod(subject.event_shape) <= 3:
         # The same log Z as in the user's units, at a scale where the mass is easily found.
         checks.make(
             "log_z_error",
@@ -165,7 +166,10 @@ class _Subject:
         truth = None
         if density is not None:
             held_out = density.sample(_NUM_HELD_OUT, generator)
-            if run.sigma is None:
+            if run.corruption:
+                law: Any = density
+                truth = law.corrupted(run.corruption) if hasattr(law, "corrupted") else None
+            elif run.sigma is None:
                 truth = density
             elif is_isotropic:
                 truth = density.blurred(run.sigma * float(scale.flatten()[0]))
@@ -180,9 +184,7 @@ class _Subject:
             held_out=held_out if held_out is not None and len(held_out) >= 4 else None,
             part=part,
             generator=generator,
-            about=About(
-                "p" if run.sigma is None else "p_sigma", run.sigma, run.config.get("weights")
-            ),
+            about=About(_name_of_target(run), run.sigma, run.config.get("weights")),
         )
 
     @property
@@ -207,12 +209,20 @@ class _Subject:
         )
 
     def blurred(self, rows: Tensor) -> Tensor:
-        """Rows with the noise of the run's level, in the user's units."""
+        """Rows with the noise of the run's level, in the user's units; or corrupted as it was."""
+        if self.run.num_states is not None and self.run.corruption:
+            return corrupted(rows, self.run.corruption, self.run.num_states, self.generator)
         if self.run.sigma is None:
             return rows
         scale = self._scale().to(rows)
         noise = torch.randn(rows.shape, generator=self.generator, dtype=rows.dtype)
         return rows + self.run.sigma * scale * noise
+
+    def shuffled(self, rows: Tensor) -> Tensor:
+        """Every coordinate taken from another row: whole numbers without their dependence."""
+        flat = rows.flatten(1)
+        order = torch.rand(flat.shape, generator=self.generator).argsort(dim=0)
+        return flat.gather(0, order).reshape(rows.shape)
 
     def added_variance(self) -> Tensor:
         """Variance of that noise for each coordinate."""
@@ -244,6 +254,10 @@ class _InEvent:
 
 def _against_truth(checks: _Checks, subject: _Subject, truth: Density) -> None:
     run, energy, about = subject.run, subject.energy, subject.about
+    if run.num_states is not None:
+        checks.make("kl_to_truth", lambda: kl_to_truth(energy, truth, about=about))
+        checks.make("total_variation", lambda: total_variation(energy, truth, about=about))
+        return
     if subject.event_shape == (2,):
         try:
             grid = grid_of(energy, truth)
@@ -360,16 +374,21 @@ def _log_likelihood(subject: _Subject, held_out: Tensor) -> Estimate:
         found = held_out_log_likelihood(
             log_prob,
             truth.sample(_NUM_DRAWS, subject.generator),
-            train=truth.sample(_NUM_DRAWS, subject.generator),
+            train=None
+            if run.num_states is not None
+            else truth.sample(_NUM_DRAWS, subject.generator),
             density=truth,
             log_z_standard_error=error,
             about=subject.about,
         )
         return _noting(found, rows="fresh draws", noise_added=run.sigma is not None, **stated)
-    train = subject.training_rows()
+    # A Gaussian has a density and whole numbers have probabilities: no comparison.
+    train = None if run.num_states is not None else subject.training_rows()
     found = held_out_log_likelihood(
         log_prob, held_out, train=train, log_z_standard_error=error, about=subject.about
     )
+    if train is None:
+        return _noting(found, rows=subject.part, noise_added=False, **stated)
     if found.details["gaussian"] is None and run.sigma is not None:
         blurred = held_out_log_likelihood(
             log_prob,
@@ -397,7 +416,8 @@ def _on_samples(checks: _Checks, subject: _Subject, held_out: Tensor, samples: T
         )
 
     def gap() -> Estimate:
-        return energy_gap(subject.energy, noisy, samples, generator, about=about)
+        noise = subject.shuffled(noisy) if subject.run.num_states is not None else None
+        return energy_gap(subject.energy, noisy, samples, generator, noise=noise, about=about)
 
     checks.make("mmd", lambda: _noting(two_sample(), rows=subject.part))
     checks.make("energy_gap", lambda: _noting(gap(), rows=subject.part))
@@ -416,6 +436,12 @@ def _memorisation(subject: _Subject, noisy: Tensor, samples: Tensor) -> Estimate
     )
     counts = {"training_rows_compared": len(train), "training_rows": subject.train.num_rows}
     return _noting(found, rows=subject.part, **counts)
+
+
+def _name_of_target(run: Run) -> Any:
+    if run.corruption:
+        return "p_corrupted"
+    return "p" if run.sigma is None else "p_sigma"
 
 
 def _samples_of(run: Run, seed: int) -> Tensor:

@@ -21,7 +21,13 @@ from basin.partition.heat_equation import heat_residual, noise_ladder
 from basin.partition.log_z import NORMAL_95, LogZ
 from basin.training.loop import TrainingState
 
-__all__ = ["chosen_and_other", "log_z_at_top", "log_z_down_the_ladder", "sigma_by_likelihood"]
+__all__ = [
+    "chosen_and_other",
+    "log_z_at_top",
+    "log_z_down_the_ladder",
+    "sigma_by_likelihood",
+    "stated_by_objective",
+]
 
 _NUM_REFERENCE_DRAWS = 20_000
 _NUM_RESIDUAL_ROWS = 1024
@@ -85,6 +91,20 @@ def log_z_down_the_ladder(
         effective_sample_size=at_top.effective_sample_size,
         method=f"tied to its Gaussian at sigma {sigma_max:.3g}; the heat equation down to "
         f"sigma {sigma:.3g} moves it by {moved:+.3g}",
+        kind="interval",
+    )
+
+
+def stated_by_objective(log_z: float, standard_error: float, *, name: str) -> LogZ:
+    """What an objective that learns log Z says of it, as an interval."""
+    half = NORMAL_95 * standard_error
+    return LogZ(
+        log_z,
+        standard_error,
+        log_z - half,
+        log_z + half,
+        effective_sample_size=None,
+        method=name,
         kind="interval",
     )
 

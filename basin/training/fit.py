@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from basin.core.conditions import Given
 from basin.core.describe import describe
+from basin.core.discrete import is_enumerable, whole_numbers
 from basin.core.inspect import require_score_trainable
 from basin.core.precision import evaluated
 from basin.core.streams import stream
@@ -29,6 +30,7 @@ from basin.datasets.load import Dataset
 from basin.datasets.rows import Rows
 from basin.energies.composed.standardised import Standardised
 from basin.objectives.dual_score_matching import DualScoreMatching
+from basin.partition.enumeration import enumeration
 from basin.sampling.progress import Progress
 from basin.training.adam import Adam
 from basin.training.average import WeightAverage
@@ -41,6 +43,7 @@ from basin.training.finish import (
     log_z_at_top,
     log_z_down_the_ladder,
     sigma_by_likelihood,
+    stated_by_objective,
 )
 from basin.training.folder import FORMAT, claim, read_config, write_config, write_weights
 from basin.training.history import History, read_history
@@ -56,6 +59,8 @@ __all__ = ["fit", "resume"]
 
 # Rows that an objective and a base law see before the first step.
 _NUM_INITIAL_ROWS = 8192
+# Rows looked at in one go where all are.
+_ROWS_AT_ONCE = 65_536
 # The level of log_prob for a Density when none is asked for, in its own units.
 _DENSITY_SIGMA = 0.1
 
@@ -310,6 +315,7 @@ class _Job:
                 f"({self.data.event_shape}) or the objective DualScoreMatching"
             )
         self._check_conditions(name)
+        self._check_support(name)
         energy: Any = self.core.at(1.0) if has_level else self.core  # type: ignore[operator]
         if self.initial_condition is not None:
             energy = Given(self.core, self.initial_condition[: len(probe)])
@@ -331,6 +337,43 @@ class _Job:
                 "of their own; take an objective that treats each row by itself, as "
                 "DenoisingScoreMatching(posterior_mean=False) or SlicedScoreMatching()"
             )
+
+    def _check_support(self, name: str) -> None:
+        """Whole numbers are neither blurred nor standardised; nothing else is taken for them."""
+        is_of_states = getattr(self.data.density, "num_states", None) is not None
+        if self.num_states is None:
+            if is_of_states:
+                raise ValueError(
+                    f"{name} is for rows of real numbers, got {self.data.density!r}, a law of "
+                    "whole numbers; take PseudoLikelihood, RatioMatching or ConcreteScoreMatching "
+                    f"with basin.energies.CategoricalMLP({self.data.event_shape})"
+                )
+            return
+        if self.is_standardised:
+            raise ValueError(
+                f"{name} is for rows of whole numbers, which Standardised moves; give fit the "
+                f"{type(self.core).__name__} without it"
+            )
+        for first_row, rows in self._all_rows():
+            whole_numbers("x", rows, self.num_states, first_row=first_row)
+        if self.data.validation is not None:
+            whole_numbers("validation", self.data.validation, self.num_states)
+
+    def _all_rows(self) -> Iterator[tuple[int, Tensor]]:
+        """A table block by block, each with the number of its first row; of a density a sample."""
+        rows = self.data.rows
+        if rows.num_rows is None:
+            yield 0, self.initial
+            return
+        for start in range(0, rows.num_rows, _ROWS_AT_ONCE):
+            block = rows.take(start, min(start + _ROWS_AT_ONCE, rows.num_rows))
+            yield start, self.data.split(block)[0]
+
+    @property
+    def num_states(self) -> int | None:
+        """Values of a coordinate where rows are whole numbers; None for real ones."""
+        is_discrete = self.objective.support == "discrete"
+        return getattr(self.objective, "num_states", None) if is_discrete else None
 
     def fit_base(self) -> None:
         """Give the energy its base law, once, from training rows."""
@@ -376,6 +419,7 @@ class _Job:
             "objective": describe(self.objective),
             "training": self.settings.to_json(),
             "requested_sigma": self.sigma,
+            "num_states": self.num_states,
             "identity": self.identity(),
             "noise_levels": None,
             "sigma": None,
@@ -462,12 +506,12 @@ class _Job:
         self.core.load_state_dict(chosen)
         self.core.eval()
         settled |= self._sigma(state, ladder)
-        settled["log_z"] = self._log_z(settled["sigma"], ladder)
+        settled["log_z"] = self._log_z(state, settled["sigma"], ladder)
         settled["log_z_other"] = None
         sums: dict[str, str] = {}
         if state.average is not None and folder is not None:
             self.core.load_state_dict(other)
-            settled["log_z_other"] = self._log_z(settled["sigma"], ladder)
+            settled["log_z_other"] = self._log_z(state, settled["sigma"], ladder)
             name = "model_other.safetensors"
             sums[name] = write_weights(folder / name, self.energy)
             self.core.load_state_dict(chosen)
@@ -517,17 +561,36 @@ class _Job:
             )
         return {"sigma": level, "sigma_choice": choice, "sigma_curve": curve}
 
-    def _log_z(self, sigma: float | None, ladder: dict[str, float] | None) -> Any:
-        if not self.objective.normalises or ladder is None or sigma is None:
-            return None
+    def _log_z(
+        self, state: TrainingState, sigma: float | None, ladder: dict[str, float] | None
+    ) -> Any:
+        """log Z of the weights in use, by what the objective gives; None where nothing does."""
+        if self.num_states is not None:
+            return self._log_z_of_states(self.num_states)
         rows = self.initial if self.data.validation is None else self._to_core(self.data.validation)
         generator = stream(self.settings.seed, "log Z", self.device)
+        if hasattr(self.objective, "log_z") and self.initial_condition is None:
+            estimate: Any = self.objective
+            return stated_by_objective(
+                *estimate.log_z(self.core, rows, state.objective_state, generator),
+                name=type(self.objective).__name__,
+            ).to_json()
+        if not self.objective.normalises or ladder is None or sigma is None:
+            return None
         top = log_z_at_top(self.core, ladder["sigma_max"], generator)
         if sigma >= ladder["sigma_max"]:
             return top.to_json()
         return log_z_down_the_ladder(
             self.core, rows, sigma, ladder["sigma_max"], top, generator
         ).to_json()
+
+    def _log_z_of_states(self, num_states: int) -> Any:
+        """The sum over every row of whole numbers, where there are few enough."""
+        shape = self.data.event_shape
+        is_small = is_enumerable(torch.Size(shape).numel(), num_states)
+        if not is_small or self.initial_condition is not None:
+            return None
+        return enumeration(self.core, event_shape=shape, num_states=num_states).to_json()
 
     def _to_core(self, batch: Tensor) -> Tensor:
         """A batch on the energy's device and in its coordinates; conditions stay as they are."""

@@ -378,6 +378,8 @@ def _advice(objective: Objective, settings: Settings) -> str:
     first = f"a lower learning_rate (now {settings.learning_rate:g})"
     if isinstance(objective, Watched):
         return f"{first}, {objective.calmer()}, the preset stable, recover=2"
+    if objective.support == "discrete":
+        return f"{first}, more corruption where there is any, a smaller gradient_clip, recover=2"
     return (
         f"{first}, a larger sigma or sigma_min, a smaller gradient_clip, data without outliers, "
         "recover=2"

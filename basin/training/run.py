@@ -6,6 +6,7 @@ standardised table that is a blur of diag(sigma * scale)^2 in the user's units.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from basin.core.discrete import (
+    draw_states,
+    energies_of_all_states,
+    is_enumerable,
+    uniform_states,
+)
 from basin.core.threads import num_threads_for, threads
 from basin.core.types import Energy
 from basin.core.validation import (
@@ -24,9 +31,11 @@ from basin.core.validation import (
 )
 from basin.energies.composed.standardised import Standardised
 from basin.energies.networks.layers import BLOCK_ROWS
+from basin.mcmc.gibbs import gibbs_sweep
 from basin.partition.log_z import LogZ
 from basin.samplers.mala import MALA
 from basin.samplers.reverse_diffusion import ReverseDiffusion
+from basin.sampling.progress import Progress
 from basin.sampling.run import sample
 from basin.training.build import build_energy
 from basin.training.errors import RunFolderError
@@ -37,6 +46,7 @@ __all__ = ["NotNormalisedError", "Run", "load"]
 
 _CORRECTOR_STEP = 0.5
 _MALA_WARMUP = 500
+_STEPS_A_SWEEP = 10  # a sweep evaluates every coordinate of every chain
 
 
 class NotNormalisedError(ValueError):
@@ -69,6 +79,19 @@ class Run:
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one row."""
         return tuple(self.config["data"]["event_shape"])
+
+    @property
+    def num_states(self) -> int | None:
+        """Values of a coordinate of rows of whole numbers; None where rows are real numbers."""
+        return self.config.get("num_states")
+
+    @property
+    def corruption(self) -> float:
+        """Probability that each coordinate was replaced in the rows that the model is of."""
+        objective = self.config["objective"]
+        while "objective" in objective:  # a penalty around it
+            objective = objective["objective"]
+        return objective.get("corruption", 0.0) if self.num_states else 0.0
 
     @property
     def has_noise_levels(self) -> bool:
@@ -121,6 +144,11 @@ class Run:
         x = x.to(parameter.dtype)
         all_finite("x", x)
         log_z = self.log_z
+        if log_z is None and self.num_states is not None:
+            raise NotNormalisedError(
+                f"log_prob needs log Z, and {self.num_states}^{math.prod(self.event_shape)} states "
+                "are too many to sum over; give one by run.with_log_z"
+            )
         if log_z is None:
             raise NotNormalisedError(
                 f"log_prob needs log Z, and training with {self.config['objective']['class']} does "
@@ -144,7 +172,9 @@ class Run:
         With noise levels: ancestral steps of the reverse diffusion from the Gaussian at the largest
         level down to sigma (``num_steps`` steps), then a tenth as many MALA steps at sigma, which
         remove their local bias. Without: MALA from the Gaussian of the training rows, ``num_steps``
-        steps after warm-up; its chains may not cross between far modes.
+        steps after warm-up; its chains may not cross between far modes. Rows of whole numbers:
+        exact draws where all states can be summed (2^20), else ``num_steps / 10`` Gibbs sweeps
+        from uniform rows, with the same caution.
 
         Args:
             n: how many draws.
@@ -157,6 +187,8 @@ class Run:
         seed_number(seed=seed)
         core: Any = _core(self.energy)
         with threads(num_threads_for(core, min(n, BLOCK_ROWS))):
+            if self.num_states is not None:
+                return self._sample_states(core, self.num_states, n, seed, num_steps, progress)
             return self._sample(core, n, seed, sigma, num_steps, progress)
 
     def _sample(
@@ -196,6 +228,23 @@ class Run:
     def _restored(self, draws: Tensor) -> Tensor:
         """In the user's units."""
         return self.energy.restore(draws) if isinstance(self.energy, Standardised) else draws
+
+    def _sample_states(
+        self, core: Any, num_states: int, n: int, seed: int, num_steps: int, progress: bool
+    ) -> Tensor:
+        device = next(core.parameters()).device
+        generator = torch.Generator(device).manual_seed(seed)
+        shape = self.event_shape
+        if is_enumerable(math.prod(shape), num_states):
+            energies = energies_of_all_states(core, shape, num_states)
+            return draw_states(energies, n, shape, num_states, generator)
+        chains = uniform_states(n, shape, num_states, generator)
+        num_sweeps = max(1, num_steps // _STEPS_A_SWEEP)
+        with Progress("sampling", num_sweeps, progress) as bar:
+            for sweep in range(num_sweeps):
+                chains = gibbs_sweep(core, chains, num_states, generator)
+                bar.advance_to(sweep + 1, "")
+        return chains
 
     def _sample_one_level(
         self, core: Any, n: int, generator: torch.Generator, num_steps: int, progress: bool

@@ -12,6 +12,8 @@ from basin.core.types import Kernel, Objective
 from basin.objectives import ContrastiveDivergence, DualScoreMatching
 from basin.samplers import MALA, Langevin
 
+QUARTER = Langevin(0.25)
+
 
 @dataclass(frozen=True)
 class Wrapper:
@@ -21,7 +23,7 @@ class Wrapper:
 
 @dataclass(frozen=True)
 class Defaulted:
-    kernel: Kernel = Langevin(0.25)
+    kernel: Kernel = QUARTER
 
 
 def test_a_kernel_is_chosen_inside_an_objective():

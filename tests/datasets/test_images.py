@@ -31,6 +31,14 @@ def folder(path, images):
     return path
 
 
+def test_binarised_digits_are_the_digits_above_half():
+    digits, bits = load("digits", seed=1), load("binarised_digits", seed=1)
+    grey, black = digits.train.take(0, 100), bits.train.take(0, 100)
+    assert bits.kind == "images"
+    assert torch.equal(black, (grey >= 8).float())
+    assert 0.3 < float(black.mean()) < 0.4
+
+
 def test_digits():
     digits = load("digits")
     assert (digits.kind, digits.event_shape, digits.num_rows) == ("images", (1, 8, 8), 1797)

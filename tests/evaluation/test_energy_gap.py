@@ -46,6 +46,17 @@ def test_noise_of_the_same_moments_is_told_from_a_ring(generator: torch.Generato
     assert abs(found.details["auc_samples"] - 0.5) < 0.1
 
 
+def test_noise_of_the_callers_choice(generator: torch.Generator) -> None:
+    data = torch.tensor([[0.0, 0.0], [1.0, 1.0]]).repeat(50, 1)
+    shuffled = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(50, 1)
+    energy = lambda x: (x[:, 0] - x[:, 1]).abs()  # noqa: E731
+    found = energy_gap(energy, data, data, generator, noise=shuffled)
+    assert found.details["auc_noise"] == 1.0
+    assert found.details["mean_noise"] == 1.0
+    with pytest.raises(ValueError, match="noise must have shape"):
+        energy_gap(energy, data, data, generator, noise=shuffled[:, :1])
+
+
 def test_bad_arguments(generator: torch.Generator) -> None:
     data = torch.randn(10, 2, generator=generator)
     with pytest.raises(ValueError, match="samples must have shape"):

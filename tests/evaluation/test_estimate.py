@@ -43,6 +43,8 @@ def test_text_and_number() -> None:
     assert float(estimate) == 0.25
 
 
-def test_the_density_has_two_names() -> None:
-    with pytest.raises(ValueError, match="density must be 'p' or 'p_sigma', got 'q'"):
+def test_the_density_has_three_names() -> None:
+    with pytest.raises(
+        ValueError, match="density must be 'p', 'p_sigma' or 'p_corrupted', got 'q'"
+    ):
         About("q")  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,127 @@
+"""Binary units in pairs: the Ising model, or Boltzmann machine without hidden units.
+
+    E(x) = - sum_(i<j) J_ij s_i s_j - sum_i h_i s_i,      s = 2x - 1,  x in {0, 1}^d
+
+J > 0 makes two units agree, h > 0 makes a unit 1. Source: Ising 1925; Ackley, Hinton & Sejnowski
+1985, eq. 1, in spins (their weights for 0 and 1 are 4 J, their thresholds follow).
+Cost: one product with a d x d matrix. log Z and exact draws by enumeration, up to 20 units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from basin.core.discrete import draw_states, energies_of_all_states, uniform_states
+from basin.core.references import Reference
+from basin.core.room import take_room
+from basin.core.validation import all_finite
+from basin.energies.networks.layers import as_event_shape, flatten_event
+
+__all__ = ["Ising"]
+
+
+class Ising(nn.Module):
+    """Pairwise binary energy ``[batch, *event] -> [batch]`` in nats; log Z known up to 20 units.
+
+    Args:
+        dim: number of units, or the event's shape; events are flattened inside.
+        couplings: J, to start from: one number for every pair, or ``[d, d]``, symmetric; its
+            diagonal is not used (s_i s_i is 1).
+        fields: h, to start from: one number for every unit, or ``[d]``.
+
+    Attributes:
+        pair_weights: J_ij for i < j, row by row, ``[d (d-1) / 2]``; learned.
+        unit_weights: h, ``[d]``; learned.
+        num_states: 2.
+
+    Raises:
+        ValueError: couplings or fields of another shape, not symmetric, or not finite.
+
+    Example:
+        >>> import torch
+        >>> pair = Ising(2, couplings=1.0)
+        >>> pair(torch.tensor([[1.0, 1.0], [1.0, 0.0]])).tolist()
+        [-1.0, 1.0]
+        >>> round(pair.log_z, 4)                  # log(2 e + 2 / e)
+        1.8201
+    """
+
+    references: ClassVar[tuple[Reference, ...]] = (
+        Reference(
+            "A learning algorithm for Boltzmann machines",
+            ("David H. Ackley", "Geoffrey E. Hinton", "Terrence J. Sejnowski"),
+            1985,
+            "https://doi.org/10.1016/S0364-0213(85)80012-4",
+        ),
+    )
+    num_states: int = 2
+
+    def __init__(self, dim: int | Sequence[int], couplings: Any = 0.0, fields: Any = 0.0) -> None:
+        super().__init__()
+        self.event_shape = as_event_shape("dim", dim)
+        self.dim = dim if isinstance(dim, int) else self.event_shape
+        size = torch.Size(self.event_shape).numel()
+        take_room("dim", size, size)
+        matrix = numbers_of_shape("couplings", couplings, (size, size))
+        if not torch.allclose(matrix, matrix.mT):
+            skew = float((matrix - matrix.mT).abs().max())
+            raise ValueError(
+                f"couplings must be symmetric, got a difference of {skew:.3g} across the diagonal"
+            )
+        row, column = torch.triu_indices(size, size, offset=1)
+        self.couplings = as_given(couplings)
+        self.fields = as_given(fields)
+        kind = torch.get_default_dtype()
+        self.pair_weights = nn.Parameter(matrix[row, column].to(kind))
+        self.unit_weights = nn.Parameter(numbers_of_shape("fields", fields, (size,)).to(kind))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """E(x), ``[batch]``; defined for all real x, of which 0 and 1 are meant."""
+        spins = 2 * flatten_event(self, x, self.event_shape) - 1
+        return -((spins @ self._upper()) * spins).sum(1) - spins @ self.unit_weights
+
+    @property
+    def log_z(self) -> float:
+        """log Z, summed over all 2^d states; a ``ValueError`` beyond 20 units."""
+        return float(torch.logsumexp(-self._energies(), 0))
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """``n`` independent exact draws, ``[n, *event]``, by enumeration; up to 20 units."""
+        return draw_states(self._energies(), n, self.event_shape, 2, generator)
+
+    def sample_base(self, n: int, generator: torch.Generator) -> Tensor:
+        """Where chains may start: fair coins."""
+        return uniform_states(n, self.event_shape, 2, generator)
+
+    def coupling_matrix(self) -> Tensor:
+        """J as it is now, symmetric with a diagonal of zeros, ``[d, d]``."""
+        upper = self._upper()
+        return upper + upper.mT
+
+    def _upper(self) -> Tensor:
+        size = len(self.unit_weights)
+        row, column = torch.triu_indices(size, size, offset=1, device=self.pair_weights.device)
+        return self.pair_weights.new_zeros(size, size).index_put((row, column), self.pair_weights)
+
+    def _energies(self) -> Tensor:
+        return energies_of_all_states(self, self.event_shape, 2)
+
+
+def numbers_of_shape(name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
+    """``value`` as float64 of that shape: a single number is repeated."""
+    numbers = torch.as_tensor(value, dtype=torch.float64)
+    all_finite(name, numbers.reshape(-1))
+    if numbers.ndim and numbers.shape != shape:
+        raise ValueError(
+            f"{name} must be a number or have shape {shape}, got {tuple(numbers.shape)}"
+        )
+    return numbers.expand(shape).clone()
+
+
+def as_given(value: Any) -> Any:
+    """A number, or nested lists of them: what a description holds."""
+    return torch.as_tensor(value, dtype=torch.float64).tolist()

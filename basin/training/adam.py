@@ -45,6 +45,8 @@ class Adam:
     def clip_gradient(self, limit: float | None) -> float:
         """Scale the gradient down to norm ``limit``; return the norm that it had."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not gradients:
+            return 0.0
         norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
         norm = float(torch.linalg.vector_norm(torch.stack(norms)))
         if limit is not None and math.isfinite(norm) and norm > limit:

@@ -34,9 +34,10 @@ def build_energy(config: dict[str, Any], weights: Path | None = None) -> nn.Modu
 
 def build_objective(config: dict[str, Any]) -> Objective:
     """The objective that a config describes."""
-    from basin import datasets, objectives, samplers
+    from basin import datasets, energies, objectives, samplers, schedules
 
-    return build(config["objective"], [objectives, samplers, datasets])
+    families = [objectives, samplers, schedules, datasets, energies]
+    return build(config["objective"], families)
 
 
 def build_density(config: dict[str, Any]) -> Density | None:

@@ -323,8 +323,8 @@ class Loop:
             # Other batches than those that led here.
             state.generators["rows"].manual_seed(self.settings.seed + 1_000_003 * recoveries)
             change = "the learning rate halved"
-            if isinstance(self.objective, Watched):
-                self._calm_down(recoveries)
+            self._calm_down(recoveries)
+            if self._objective is not self.objective:
                 change += f" and {self._objective}"
             self.history.append(
                 {
@@ -376,7 +376,7 @@ def _fault(objective: Objective, value: float, norm: float, terms: Mapping[str, 
 
 def _advice(objective: Objective, settings: Settings) -> str:
     first = f"a lower learning_rate (now {settings.learning_rate:g})"
-    if isinstance(objective, Watched):
+    if isinstance(objective, Watched) and objective.calmer() is not objective:
         return f"{first}, {objective.calmer()}, the preset stable, recover=2"
     if objective.support == "discrete":
         return f"{first}, more corruption where there is any, a smaller gradient_clip, recover=2"

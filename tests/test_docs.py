@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import basin
 from basin.cli.choices import read_settings
 from basin.cli.main import COMMANDS
 from basin.cli.train import _choose, _make_parser
+from basin.core.types import Objective
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,10 +43,21 @@ def test_every_command_of_the_pages_is_known(command):
     assert words[1] in COMMANDS
     if words[1] == "train":
         settings, left = read_settings([word for word in words[2:] if word != "--print_config"])
-        _make_parser(_choose(settings)).parse(left)
+        components, left = _choose(settings, left)
+        _make_parser(components).parse(left)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_pictures_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_every_objective_is_on_its_page():
+    page = (ROOT / "docs" / "objectives.md").read_text()
+    names = [
+        name
+        for name in basin.objectives.__all__
+        if isinstance(kind := getattr(basin.objectives, name), type) and issubclass(kind, Objective)
+    ]
+    assert [name for name in names if f"`{name}`" not in page] == []

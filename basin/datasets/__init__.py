@@ -5,12 +5,14 @@ from basin.datasets.catalogue import CatalogueEntry as CatalogueEntry
 from basin.datasets.catalogue import catalogue as catalogue
 from basin.datasets.catalogue import toy_densities as toy_densities
 from basin.datasets.checkerboard import Checkerboard as Checkerboard
+from basin.datasets.conditioned import ConditionedRows as ConditionedRows
 from basin.datasets.curve import gaussian_sum as gaussian_sum
 from basin.datasets.curve import log_sum as log_sum
 from basin.datasets.curve import panels as panels
 from basin.datasets.duplicates import num_repeated as num_repeated
 from basin.datasets.eight_gaussians import EightGaussians as EightGaussians
 from basin.datasets.fingerprint import fingerprint as fingerprint
+from basin.datasets.ising_lattice import IsingLattice as IsingLattice
 from basin.datasets.load import Dataset as Dataset
 from basin.datasets.load import load as load
 from basin.datasets.mixture_of_gaussians import MixtureOfGaussians as MixtureOfGaussians
@@ -38,6 +40,7 @@ from basin.datasets.rows import as_rows as as_rows
 from basin.datasets.scikit_learn import SCIKIT_LEARN as SCIKIT_LEARN
 from basin.datasets.scikit_learn import read_scikit_learn as read_scikit_learn
 from basin.datasets.split import Split as Split
+from basin.datasets.split import check_held_out as check_held_out
 from basin.datasets.split import split_rows as split_rows
 from basin.datasets.standard_gaussian import StandardGaussian as StandardGaussian
 from basin.datasets.swiss_roll import SwissRoll as SwissRoll
@@ -46,13 +49,16 @@ from basin.datasets.toy_density import in_chunks as in_chunks
 from basin.datasets.two_blobs import TwoBlobs as TwoBlobs
 from basin.datasets.two_moons import TwoMoons as TwoMoons
 from basin.datasets.two_spirals import TwoSpirals as TwoSpirals
+from basin.datasets.weighted import WeightedRows as WeightedRows
 
 __all__ = [
     "CatalogueEntry",
     "Checkerboard",
+    "ConditionedRows",
     "Dataset",
     "EightGaussians",
     "FreshDraws",
+    "IsingLattice",
     "MemoryMappedRows",
     "MixtureOfGaussians",
     "Moments",
@@ -69,8 +75,10 @@ __all__ = [
     "TwoBlobs",
     "TwoMoons",
     "TwoSpirals",
+    "WeightedRows",
     "as_rows",
     "catalogue",
+    "check_held_out",
     "fingerprint",
     "gaussian_sum",
     "in_chunks",

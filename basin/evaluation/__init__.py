@@ -8,6 +8,7 @@ from basin.evaluation.fisher_divergence import fisher_divergence as fisher_diver
 from basin.evaluation.grid import Grid as Grid
 from basin.evaluation.grid import grid_of as grid_of
 from basin.evaluation.held_out_log_likelihood import held_out_log_likelihood as held_out_log_likelihood
+from basin.evaluation.kernel_stein_discrepancy import kernel_stein_discrepancy as kernel_stein_discrepancy
 from basin.evaluation.kl_to_truth import kl_to_truth as kl_to_truth
 from basin.evaluation.log_z_error import log_z_error as log_z_error
 from basin.evaluation.memorisation import memorisation as memorisation
@@ -29,6 +30,7 @@ __all__ = [
     "fisher_divergence",
     "grid_of",
     "held_out_log_likelihood",
+    "kernel_stein_discrepancy",
     "kl_to_truth",
     "log_z_error",
     "memorisation",

@@ -18,12 +18,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from basin.core.kernels import distance_quantile, squared_distances
 from basin.core.validation import all_finite, positive, positive_integer, same_event_shape
 from basin.evaluation.estimate import About, Estimate
 
 __all__ = ["mmd"]
-
-_MEDIAN_POINTS = 1000  # points whose pairs give the median distance: known to about 1%
 
 
 def mmd(
@@ -72,7 +71,7 @@ def mmd(
     generator = generator or torch.Generator().manual_seed(0)
     pooled = torch.cat([x.flatten(1).double().cpu(), y.flatten(1).double().cpu()])
     pooled = pooled - pooled.mean(dim=0)
-    median = _median_distance(pooled, generator)
+    median = distance_quantile(pooled, generator)  # without regard to the labels
     indicators = _indicators(n, m, num_permutations, generator)
     products = torch.empty_like(indicators)
     for start in range(0, n + m, block):
@@ -143,27 +142,9 @@ def _first_order_error(to_x: Tensor, to_all: Tensor, n: int, m: int) -> float:
     return 2 * math.sqrt(float(of_x.var()) / n + float(of_y.var()) / m)
 
 
-def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    squares = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1)
-    return torch.addmm(squares, a, b.T, alpha=-2).clamp_(min=0)
-
-
 def _kernel(a: Tensor, b: Tensor, median: float, bandwidths: Sequence[float]) -> Tensor:
-    distances = _squared_distances(a, b)
+    distances = squared_distances(a, b)
     kernel = torch.zeros_like(distances)
     for multiple in bandwidths:
         kernel += torch.exp(distances * (-0.5 / (multiple * median) ** 2))
     return kernel / len(bandwidths)
-
-
-def _median_distance(pooled: Tensor, generator: torch.Generator) -> float:
-    """Median distance of distinct pairs of a random part, chosen without regard to the labels."""
-    order = torch.randperm(len(pooled), generator=generator, device=generator.device).cpu()
-    part = pooled[order[:_MEDIAN_POINTS]]
-    rows, columns = torch.triu_indices(len(part), len(part), offset=1)
-    median = float(_squared_distances(part, part)[rows, columns].sqrt().median())
-    if not median > 0:
-        raise ValueError(
-            "the median distance must be positive, got 0: more than half of the rows are equal"
-        )
-    return median

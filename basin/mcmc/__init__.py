@@ -6,6 +6,7 @@ from basin.mcmc.diagnostics import split_rhat as split_rhat
 from basin.mcmc.dual_averaging import DualAveraging as DualAveraging
 from basin.mcmc.dual_averaging import DualAveragingState as DualAveragingState
 from basin.mcmc.finiteness import finite_rows as finite_rows
+from basin.mcmc.gibbs import gibbs_sweep as gibbs_sweep
 from basin.mcmc.langevin_proposal import langevin_log_ratio as langevin_log_ratio
 from basin.mcmc.langevin_proposal import langevin_proposal as langevin_proposal
 from basin.mcmc.metropolis import Acceptance as Acceptance
@@ -24,6 +25,7 @@ __all__ = [
     "UnadjustedState",
     "effective_sample_size",
     "finite_rows",
+    "gibbs_sweep",
     "langevin_log_ratio",
     "langevin_proposal",
     "metropolis",

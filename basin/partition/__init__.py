@@ -3,6 +3,7 @@
 
 from basin.partition.blocks import energies_in_blocks as energies_in_blocks
 from basin.partition.blocks import home_of as home_of
+from basin.partition.enumeration import enumeration as enumeration
 from basin.partition.gaussian_reference import gaussian_reference as gaussian_reference
 from basin.partition.heat_equation import HeatResidual as HeatResidual
 from basin.partition.heat_equation import heat_residual as heat_residual
@@ -18,6 +19,7 @@ __all__ = [
     "LogZ",
     "MassOutside",
     "energies_in_blocks",
+    "enumeration",
     "find_bounds",
     "gaussian_reference",
     "heat_residual",

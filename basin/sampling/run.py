@@ -42,6 +42,7 @@ def sample(
     progress: bool = False,
     keep: Literal["all", "last"] = "all",
     check_step_size: bool = True,
+    on_divergence: Literal["report", "count"] = "report",
 ) -> Chains:
     """Draw from exp(-E) / Z with a Markov chain.
 
@@ -67,6 +68,9 @@ def sample(
         check_step_size: for kernels without an accept step, warn where the step exceeds what the
             curvature of the energy allows, at the first or the last positions (about 20
             Hessian-vector products on 16 rows each).
+        on_divergence: "report" warns of lost chains and stops when none is left; "count" goes on
+            and leaves them to a caller who looks at the draws or at ``num_divergent`` himself, as
+            training does at every step.
 
     Raises:
         ValueError: for a wrong argument, named.
@@ -84,7 +88,8 @@ def sample(
         >>> chains.positions.shape
         torch.Size([4, 100, 2])
     """
-    _check(energy_or_path, kernel, num_steps, num_warmup, thin, keep)
+    _check(energy_or_path, kernel, num_steps, num_warmup, thin, keep, on_divergence)
+    reports = on_divergence == "report"
     path = energy_or_path if isinstance(energy_or_path, Path) else None
     with torch.inference_mode(False), torch.no_grad():
         energy: Any = energy_or_path if path is None else path(0.0)
@@ -94,11 +99,11 @@ def sample(
         if check_step_size and _is_step_too_large(kernel, energy, x0):
             check_step_size = False
         state = kernel.init(energy, x0, generator)
-        if hasattr(state, "energy"):
+        if reports and hasattr(state, "energy"):
             all_finite("energy at x0", state.energy)
 
         with Progress("warm-up", num_warmup, progress) as bar:
-            kernel, state = _warm_up(energy, kernel, state, generator, num_warmup, bar)
+            kernel, state = _warm_up(energy, kernel, state, generator, num_warmup, bar, reports)
 
         record = _Record(num_steps, thin, keep, state.position)
         with Progress("sampling", num_steps, progress) as bar:
@@ -109,12 +114,14 @@ def sample(
                 state, info = kernel.step(energy, state, generator)
                 record.add(step, state, info)
                 if step % _STEPS_BETWEEN_CHECKS == 0 or step == num_steps:
-                    record.stop_if_none_finite(step, state.position, kernel, "sampling")
+                    if reports:
+                        record.stop_if_none_finite(step, state.position, kernel, "sampling")
                     bar.advance_to(step, record.note(step) if bar.is_shown else "")
         if check_step_size:
             alive = state.position[finite_rows(state.position)]
             _is_step_too_large(kernel, energy, alive)
-        record.warn_if_divergent(kernel)
+        if reports:
+            record.warn_if_divergent(kernel)
         return Chains(
             positions=record.draws(),
             info=record.info(),
@@ -134,6 +141,7 @@ def _warm_up(
     generator: torch.Generator,
     num_warmup: int,
     bar: Progress,
+    reports: bool,
 ) -> tuple[Any, Any]:
     """The kernel with its step size tuned and frozen, and the state to go on from."""
     if num_warmup == 0:
@@ -147,7 +155,8 @@ def _warm_up(
         if adaptation is not None and tuning is not None:
             kernel, tuning = adaptation.update(kernel, tuning, info)
         if step % _STEPS_BETWEEN_CHECKS == 0 or step == num_warmup:
-            record.stop_if_none_finite(step, state.position, kernel, "warm-up")
+            if reports:
+                record.stop_if_none_finite(step, state.position, kernel, "warm-up")
             bar.advance_to(step, record.note(step) if bar.is_shown else "")
     if adaptation is not None and tuning is not None:
         kernel = adaptation.frozen(kernel, tuning)
@@ -255,7 +264,13 @@ def _generator(
 
 
 def _check(
-    energy_or_path: Any, kernel: Any, num_steps: int, num_warmup: int, thin: int, keep: str
+    energy_or_path: Any,
+    kernel: Any,
+    num_steps: int,
+    num_warmup: int,
+    thin: int,
+    keep: str,
+    on_divergence: str,
 ) -> None:
     if not callable(energy_or_path):
         raise TypeError(
@@ -271,6 +286,8 @@ def _check(
         raise ValueError(f"num_warmup must be a whole number, zero or above, got {num_warmup!r}")
     if keep not in ("all", "last"):
         raise ValueError(f'keep must be "all" or "last", got {keep!r}')
+    if on_divergence not in ("report", "count"):
+        raise ValueError(f'on_divergence must be "report" or "count", got {on_divergence!r}')
     if num_steps < thin:
         raise ValueError(f"num_steps must be at least thin = {thin}, got {num_steps}")
     if isinstance(energy_or_path, Path) and num_steps % thin != 0:

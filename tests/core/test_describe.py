@@ -77,7 +77,9 @@ def test_every_public_energy_is_among_the_examples():
         and issubclass(getattr(energies, name), torch.nn.Module)
     ]
     assert len(modules) >= 10
-    assert [name for name in modules if f'"{name}"' not in written] == []
+    # Energies of whole numbers have their round trip in tests/energies/test_discrete.py.
+    real = [name for name in modules if name not in energies.discrete.__all__]
+    assert [name for name in real if f'"{name}"' not in written] == []
 
 
 def test_same_seed_same_weights_without_a_file():

@@ -194,6 +194,28 @@ def test_when_every_chain_is_lost_it_stops_and_names_the_step():
             sample(steep, Langevin(0.5), x0, num_steps=10, num_warmup=200)
 
 
+def test_divergence_may_be_left_to_the_caller_who_counts():
+    """Training looks at every step's chains itself: no warning, no error, nothing mended."""
+    x0 = torch.tensor([[0.0], [50.0]])
+    chains = sample(LostBeyond(10.0), Langevin(0.1), x0, num_steps=5, on_divergence="count")
+    assert chains.num_divergent == 1
+    assert chains.positions[0].isfinite().all()
+    assert chains.positions[1].isnan().all()
+    steep, all_lost = DiagonalGaussian([100.0]), torch.full((2, 1), 100.0)
+    how = dict(num_warmup=64, check_step_size=False, on_divergence="count")
+    lost = sample(steep, Langevin(0.5), all_lost, num_steps=64, **how)
+    assert lost.num_divergent == 2
+    assert not lost.last.isfinite().any()
+
+    def half_line(x):
+        return torch.where(x > 0, x, math.inf).sum(dim=1)
+
+    stuck = sample(half_line, MALA(0.1), -torch.ones(2, 1), num_steps=3, on_divergence="count")
+    assert stuck.num_divergent == 6
+    with pytest.raises(ValueError, match='on_divergence must be "report" or "count"'):
+        sample(GAUSSIAN, MALA(0.1), torch.zeros(2, 2), num_steps=1, on_divergence="hide")
+
+
 # --- bad input -----------------------------------------------------------------------------------
 
 

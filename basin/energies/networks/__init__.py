@@ -4,6 +4,7 @@
 from basin.energies.networks.activations import ACTIVATIONS as ACTIVATIONS
 from basin.energies.networks.activations import Activation as Activation
 from basin.energies.networks.activations import activation_named as activation_named
+from basin.energies.networks.conditional_mlp import ConditionalMLP as ConditionalMLP
 from basin.energies.networks.conv import Conv as Conv
 from basin.energies.networks.input_gradient import hidden_backward as hidden_backward
 from basin.energies.networks.input_gradient import hidden_forward as hidden_forward
@@ -16,6 +17,7 @@ from basin.energies.networks.resnet import ResNet as ResNet
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "ConditionalMLP",
     "Conv",
     "MLP",
     "NoiseConditional",

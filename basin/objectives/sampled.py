@@ -1,0 +1,287 @@
+"""What objectives that sample from the model share: draws, the contrast of energies, the watch.
+
+    J = E_data[E] - E_draws[E] + energy_l2 (E_data[E^2] + E_draws[E^2])
+
+With exact draws the first two terms have the gradient of the negative log-likelihood,
+
+    -grad log p(x) = grad E(x) - E_{x~ ~ p}[grad E(x~)],
+
+while their value says nothing of the fit: it is zero for a perfect model and for a flat one.
+
+Nothing is clamped and no draw is dropped: a run that goes astray is seen by its numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from basin.core.conditions import Given
+from basin.core.gradients import score
+from basin.core.tensors import (
+    event_mean_square,
+    expand_like,
+    normal_like,
+    num_event_dimensions,
+)
+from basin.core.types import Kernel, Loss
+from basin.core.validation import in_unit_interval, non_negative, positive, positive_integer
+from basin.mcmc.finiteness import finite_rows
+from basin.objectives.meanings import ENERGY_TERMS
+from basin.samplers.langevin import Langevin
+from basin.sampling.run import sample
+
+__all__ = []  # for the objectives of this folder
+
+SAMPLED_TERMS: Mapping[str, str] = {
+    **ENERGY_TERMS,
+    "gap_per_dimension": "gap over d, to be compared between data sets; beyond 100 nats the "
+    "energy runs away from its sampler",
+    "sampler_gradient": "mean norm of the score where the chains end, over sqrt(d), in units of "
+    "one over the data's standard deviation: about 1 on a Gaussian, more with finer detail; "
+    "beyond 1000 it explodes",
+    "moved": "how far the chains went in this step, root mean square, in standard deviations of "
+    "the data; zero means that they are stuck",
+    "outside": "share of chains farther than 10 standard deviations of the data from its mean; "
+    "beyond a half they have left it",
+    "lost": "share of chains that are not finite any more",
+}
+
+# Half of sigma^2 for the default blur of 0.1: the largest with a fixed point in every direction.
+SHORT_LANGEVIN = Langevin(0.005)
+
+RECOVERY_TERMS: Mapping[str, str] = {
+    **SAMPLED_TERMS,
+    "E_data": "mean energy of the noised batch, over all noise levels, in nats",
+    "E_model": "mean energy of the draws that recover it, in nats",
+    "sampler_gradient": "mean norm of the conditional score where the chains end, over sqrt(d), in "
+    "units of 1/s: about 1; beyond 1000 it explodes",
+    "moved": "how far the chains went from the noisier copy, root mean square, in units of s: "
+    "about 1; zero means that they are stuck",
+    "outside": "share of chains farther than 10 s from the noisier copy that they recover",
+}
+
+_GAP_BAND = 100.0  # nats a dimension; chains twice too wide for a Gaussian are 1.5 away
+_GRADIENT_LIMIT = 1000.0  # detail as fine as a thousandth of the data's standard deviation
+_FAR = 10.0  # standard deviations
+_SHARE_OUTSIDE = 0.5
+_NUM_GRADIENTS = 64  # chains whose score is looked at: a mean for the eye
+
+
+class NewStarts(NamedTuple):
+    """How often chains of a buffer start anew, and where."""
+
+    wide: float
+    width: float
+    at_data: float
+
+    def check(self) -> None:
+        """Refuse what is no pair of probabilities."""
+        in_unit_interval(reinitialise=self.wide, restart_at_data=self.at_data)
+        positive(width=self.width)
+        if self.wide + self.at_data > 1:
+            raise ValueError(
+                "reinitialise + restart_at_data must be at most 1, got "
+                f"{self.wide:g} + {self.at_data:g}"
+            )
+
+
+class DataLaw(NamedTuple):
+    """N(m, S) of the rows: ``mean`` [d], ``factor`` [r, d] with factor'factor = S, its scale."""
+
+    mean: Tensor
+    factor: Tensor
+    deviation: float
+
+    @classmethod
+    def of(cls, x: Tensor) -> DataLaw:
+        """From the first 2,048 rows of ``x`` ``[n, *event]``.
+
+        The rows themselves, centred and over sqrt(n), are such a factor; where there are more
+        rows than dimensions, R of their QR decomposition is a smaller one.
+        """
+        rows = x[:2048].flatten(1)
+        mean = rows.mean(0)
+        factor = (rows - mean) / math.sqrt(len(rows))
+        deviation = float(factor.square().sum(0).mean().sqrt())
+        if not deviation > 0:
+            raise ValueError(
+                "x must vary to train by sampling, got one row or rows that are all the same"
+            )
+        if factor.shape[0] > factor.shape[1]:
+            factor = torch.linalg.qr(factor, mode="r").R
+        return cls(mean, factor, deviation)
+
+    def draw(self, n: int, x: Tensor, generator: torch.Generator, *, width: float = 1.0) -> Tensor:
+        """``n`` draws of N(m, width^2 S), with the event, dtype and device of ``x``."""
+        factor = self.factor.to(x)
+        size = (n, len(factor))
+        z = torch.randn(size, generator=generator, dtype=x.dtype, device=x.device)
+        return (self.mean.to(x) + width * (z @ factor)).reshape(n, *x.shape[1:])
+
+
+def noised(x: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """``x + sigma z``; ``x`` itself when sigma is zero."""
+    return x + sigma * normal_like(x, generator) if sigma else x
+
+
+def draws(
+    energy: Any, kernel: Kernel, start: Tensor, num_steps: int, generator: torch.Generator
+) -> Tensor:
+    """Where the chains are after ``num_steps`` steps from ``start``, detached; maybe not finite."""
+    chains = sample(
+        energy,
+        kernel,
+        start,
+        num_steps=num_steps,
+        seed=generator,
+        keep="last",
+        check_step_size=False,
+        on_divergence="count",
+    )
+    return chains.last
+
+
+def contrast(
+    on_data: Tensor, on_draws: Tensor, energy_l2: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss from the energies of the data and of the draws, and its terms."""
+    data, model = on_data.mean(), on_draws.mean()
+    value = data - model
+    if energy_l2:
+        value = value + energy_l2 * (on_data.square().mean() + on_draws.square().mean())
+    terms = {"E_data": data.detach(), "E_model": model.detach(), "gap": (data - model).detach()}
+    return value, terms
+
+
+def watched_terms(
+    energy: Any, start: Tensor, end: Tensor, gap: Tensor, law: DataLaw
+) -> dict[str, Tensor]:
+    """What :func:`alarm_of` looks at, in the units of ``law`` and from its mean.
+
+    ``energy`` is that of the first :func:`num_watched` rows of ``end``.
+    """
+    at = end[:_NUM_GRADIENTS]
+    steepness = event_mean_square(score(energy, at)).sqrt() * law.deviation
+    distance = event_mean_square(end - law.mean.to(end).reshape(end.shape[1:])).sqrt()
+    return {
+        "gap_per_dimension": gap / num_event_dimensions(end),
+        "sampler_gradient": steepness.mean(),
+        "moved": event_mean_square(end - start).mean().sqrt() / law.deviation,
+        "outside": (distance > _FAR * law.deviation).to(end.dtype).mean(),
+        "lost": 1 - finite_rows(end).to(end.dtype).mean(),
+    }
+
+
+def num_watched(n: int) -> int:
+    """How many of ``n`` chains :func:`watched_terms` takes scores of."""
+    return min(n, _NUM_GRADIENTS)
+
+
+def alarm_of(terms: Mapping[str, float]) -> str:
+    """What is wrong with a step of training by sampling; empty when nothing is."""
+    if terms["lost"] > 0:
+        return f"{terms['lost']:.3g} of the chains are not finite any more"
+    if not abs(terms["gap_per_dimension"]) <= _GAP_BAND:
+        return (
+            f"the energy gap is out of band: E_data - E_model is {terms['gap']:.4g} nats, "
+            f"{terms['gap_per_dimension']:.4g} a dimension where {_GAP_BAND:g} are allowed"
+        )
+    if not terms["sampler_gradient"] <= _GRADIENT_LIMIT:
+        return (
+            f"the sampler's gradients explode: {terms['sampler_gradient']:.4g} in units of the "
+            f"data's standard deviation, where {_GRADIENT_LIMIT:g} are allowed"
+        )
+    if terms["outside"] > _SHARE_OUTSIDE:
+        return (
+            f"the chains have left the data: {terms['outside']:.3g} of them are farther than "
+            f"{_FAR:g} standard deviations from its mean"
+        )
+    if terms["moved"] == 0:
+        return "the chains are stuck: not one has moved in this step"
+    return ""
+
+
+def calmer_than(objective: Any) -> Any:
+    """The same objective with half the sampling step, where it has one, and twice the steps."""
+    changed: dict[str, Any] = {"num_steps": 2 * objective.num_steps}
+    if hasattr(objective.kernel, "step_size"):
+        step_size = objective.kernel.step_size / 2
+        changed["kernel"] = replace(objective.kernel, step_size=step_size)
+    return replace(objective, **changed)
+
+
+def check_sampler(
+    kernel: Any, num_steps: int, num_chains: int | None, sigma: float, energy_l2: float
+) -> None:
+    """Refuse what cannot sample, by name."""
+    if not (hasattr(kernel, "init") and hasattr(kernel, "step")) or isinstance(kernel, type):
+        raise ValueError(
+            f"kernel must be one of basin.samplers, as Langevin(0.005), got {kernel!r}"
+        )
+    positive_integer(num_steps=num_steps)
+    if num_chains is not None:
+        positive_integer(num_chains=num_chains)
+    non_negative(sigma=sigma, energy_l2=energy_l2)
+
+
+def refuse_conditions(energy: Any, objective: object) -> None:
+    """Chains that live on under one condition cannot serve the rows of another."""
+    if isinstance(energy, Given):
+        raise ValueError(
+            f"{type(objective).__name__} must be given an energy without conditions: its chains "
+            "do not know under which one they were drawn; take ContrastiveDivergence, whose "
+            "chains start at the rows, or DualScoreMatching"
+        )
+
+
+def travel(kernel: Any, num_steps: int) -> str:
+    """How far a chain can go, in words."""
+    step_size = getattr(kernel, "step_size", None)
+    if not isinstance(step_size, float | int):
+        return f"in {num_steps} steps"
+    reach = math.sqrt(2 * step_size * num_steps)
+    return f"about sqrt(2 x {step_size:g} x {num_steps}) = {reach:.2g} a coordinate"
+
+
+def finished(value: Tensor, terms: dict[str, Tensor], state: Any) -> Loss:
+    """A loss whose terms are detached."""
+    return Loss(value, {name: term.detach() for name, term in terms.items()}, state)
+
+
+def at_rows(x: Tensor, n: int, sigma: float, generator: torch.Generator) -> Tensor:
+    """``n`` chains at rows of ``x`` drawn with replacement, blurred like the data."""
+    places = torch.randint(len(x), (n,), generator=generator, device=generator.device)
+    return noised(x[places.to(x.device)], sigma, generator)
+
+
+def visited(
+    buffer: Tensor,
+    places: Tensor,
+    rows: Tensor,
+    law: DataLaw,
+    restart: NewStarts,
+    generator: torch.Generator,
+) -> Tensor:
+    """Where the chains at ``places`` of a buffer start their next visit.
+
+    Each where it was; with probability ``restart.at_data`` at its row of ``rows``, and with
+    probability ``restart.wide`` at a draw of N(m, width^2 S).
+    """
+    start = buffer[places]
+    n = len(start)
+    u = torch.rand(n, generator=generator, device=buffer.device)
+    wide = law.draw(n, buffer, generator, width=restart.width)
+    start = torch.where(expand_like(u < restart.wide, start), wide, start)
+    is_at_data = (u >= restart.wide) & (u < restart.wide + restart.at_data)
+    return torch.where(expand_like(is_at_data, start), rows[:n], start)
+
+
+def shuffled(buffer: Tensor, generator: torch.Generator) -> Tensor:
+    """All places of a buffer in random order."""
+    return torch.randperm(len(buffer), generator=generator, device=buffer.device)

@@ -137,7 +137,11 @@ def _make_parser(components: Mapping[str, Component]) -> Parser:
         "--overwrite", action="store_true", help="empty --out first if it holds another run"
     )
     parser.add_argument("--config", metavar="FILE", help="settings from a YAML file")
-    parser.add_argument("--preset", metavar="NAME", help="settings that Basin ships: course")
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="settings that Basin ships: course (the lesson's), stable (training by sampling)",
+    )
     counts = ", ".join(f"{count:,} for {kind}" for kind, count in NUM_SAMPLES.items())
     parser.add_argument(
         "--num_samples",

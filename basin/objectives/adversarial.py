@@ -27,6 +27,7 @@ Cost: the energy and its parameter gradient at two batches; a batch of draws; no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -47,6 +48,7 @@ from basin.energies.networks.vector_network import VectorNetwork
 __all__ = ["Adversarial", "AdversarialState", "adversarial"]
 
 _LARGEST_LATENT_DIM = 16  # by default; a Jacobian costs as many evaluations for each draw
+_BASE_WIDTH = 3.0  # standard deviations of the data
 _POWERS = 65  # tried for the importance weights, evenly from 0 to 1
 _MEMORY = 0.99  # of the running gap: about a hundred steps
 _GAP_BAND = 20.0  # nats a dimension
@@ -61,6 +63,7 @@ def adversarial(
     *,
     gradient_penalty: float = 0.0,
     effective_fraction: float = 1.0,
+    base_share: float = 0.0,
     num_local: int = 2,
     num_shared: int = 256,
     generator: torch.Generator,
@@ -78,6 +81,9 @@ def adversarial(
         effective_fraction: the draws' weights in the energy's gradient, (exp(-E)/q)^a, take the
             largest power a in [0, 1] that leaves this share of them effective, 1/(n sum w^2): 0
             for a = 1 always, 1 for even weights.
+        base_share: draws of a wide Gaussian, three times the data's standard deviation, for each
+            of q's; q is their mixture then in those weights. They find where the energy is low
+            and g does not go. Zero with even weights.
         num_local: candidates a row from the linearised posterior, even.
         num_shared: candidates from N(0, I), shared by all rows.
         generator: source of draws and candidates.
@@ -90,6 +96,7 @@ def adversarial(
         x,
         gradient_penalty,
         effective_fraction,
+        base_share,
         num_local,
         num_shared,
         generator,
@@ -115,6 +122,7 @@ class Adversarial(Objective, Watched):
         latent_dim: coordinates of the generator's z; None is d, and 16 at most.
         hidden: widths of the generator's hidden layers.
         effective_fraction: as for :func:`adversarial`.
+        base_share: likewise.
         num_local: likewise.
         num_shared: likewise.
         learned_steps: steps of the generator for each one of the energy (``num_steps`` counts the
@@ -188,6 +196,7 @@ class Adversarial(Objective, Watched):
     latent_dim: int | None = None
     hidden: tuple[int, ...] = (128, 128)
     effective_fraction: float = 0.1
+    base_share: float = 0.1
     num_local: int = 2
     num_shared: int = 256
     learned_steps: int = 1
@@ -200,7 +209,7 @@ class Adversarial(Objective, Watched):
         if len(self.hidden) == 0:
             raise ValueError("hidden must name at least one width, got ()")
         positive_integer(**{f"hidden[{i}]": width for i, width in enumerate(self.hidden)})
-        _require_numbers(self.effective_fraction, self.num_local, self.num_shared)
+        _require_numbers(self.effective_fraction, self.base_share, self.num_local, self.num_shared)
         positive_integer(learned_steps=self.learned_steps)
         smoothing_level(self.sigma)
 
@@ -230,6 +239,7 @@ class Adversarial(Objective, Watched):
             smoothed(x, state.smoothing.sigma, generator),
             self.gradient_penalty,
             self.effective_fraction,
+            self.base_share,
             self.num_local,
             self.num_shared,
             generator,
@@ -276,32 +286,43 @@ def _rows_and_terms(
     x: Tensor,
     gradient_penalty: float,
     effective_fraction: float,
+    base_share: float,
     num_local: int,
     num_shared: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     non_negative(gradient_penalty=gradient_penalty)
-    _require_numbers(effective_fraction, num_local, num_shared)
-    draws = q.draw(len(x), generator)
+    _require_numbers(effective_fraction, base_share, num_local, num_shared)
+    n = len(x)
+    draws = q.draw(n, generator)
     log_q, score_q = q.log_density_and_score(
         draws, generator, num_local=num_local, num_shared=num_shared
     )
-    y = draws.x.detach().reshape(x.shape)
+    y, log_mixture = draws.x.detach(), log_q
+    if base_share > 0:
+        base = _Base(q, math.ceil(base_share * n) / n)
+        wide = base.draw(n, generator)
+        log_q_wide = q.log_density(wide, generator, num_shared=num_shared)
+        y, log_mixture = (
+            torch.cat([y, wide]),
+            base.mixed(torch.cat([log_q, log_q_wide]), torch.cat([y, wide])),
+        )
+    y = y.reshape(-1, *x.shape[1:])
     of_data, of_draws = energy(x), energy(y)
     penalty = torch.zeros_like(of_data)
     if gradient_penalty > 0:
         slope = score(energy, x, create_graph=True)
         penalty = gradient_penalty * event_sum(slope.square())
     with torch.no_grad():
-        value = of_data - of_draws - log_q + penalty
-        weights, power = _tempered_weights(-of_draws - log_q, effective_fraction)
+        value = of_data - of_draws[:n] - log_q + penalty
+        weights, power = _tempered_weights(-of_draws - log_mixture, effective_fraction)
     # Whose gradients: the first line's the energy's, the second's the generator's.
-    graph = of_data + penalty - len(x) * weights * of_draws
-    graph = graph + event_sum((score(energy, y).flatten(1) - score_q) * draws.x)
+    graph = of_data + penalty - (weights * of_draws).sum()
+    graph = graph + event_sum((score(energy, y[:n]).flatten(1) - score_q) * draws.x)
     distances = (draws.x.detach() - q.shift).square().mean(1).sqrt()
     terms = {
         "E_data": of_data.mean(),
-        "E_model": of_draws.mean(),
+        "E_model": of_draws[:n].mean(),
         "entropy": -log_q.mean(),
         "penalty": penalty.mean(),
         "power": power,
@@ -309,6 +330,27 @@ def _rows_and_terms(
         "outside": (distances > _FAR * q.scale).to(x.dtype).mean(),
     }
     return value + graph - graph.detach(), {n: term.detach() for n, term in terms.items()}
+
+
+class _Base:
+    """N(m, (3 s)^2 I) of the data's mean and standard deviation, mixed into the generator's law."""
+
+    def __init__(self, q: NoisyGenerator, share: float) -> None:
+        self.mean, self.width, self.share = q.shift, _BASE_WIDTH * q.scale, share
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """As many as go with ``n`` draws of the generator."""
+        shape = (round(self.share * n), len(self.mean))
+        like = self.mean
+        z = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+        return self.mean + self.width * z
+
+    def mixed(self, log_q: Tensor, x: Tensor) -> Tensor:
+        """The log density of 1 : share draws of the generator and of this, taken together."""
+        square = ((x - self.mean) / self.width).square().sum(1)
+        log_base = -0.5 * square - x.shape[1] * torch.log(self.width * math.sqrt(2 * math.pi))
+        together = torch.logaddexp(log_q, log_base + math.log(self.share))
+        return together - math.log1p(self.share)
 
 
 def _tempered_weights(log_ratios: Tensor, effective_fraction: float) -> tuple[Tensor, Tensor]:
@@ -325,8 +367,14 @@ def _tempered_weights(log_ratios: Tensor, effective_fraction: float) -> tuple[Te
     return weights[chosen], powers[chosen]
 
 
-def _require_numbers(effective_fraction: float, num_local: int, num_shared: int) -> None:
-    in_unit_interval(effective_fraction=effective_fraction)
+def _require_numbers(
+    effective_fraction: float, base_share: float, num_local: int, num_shared: int
+) -> None:
+    in_unit_interval(effective_fraction=effective_fraction, base_share=base_share)
+    if effective_fraction == 1 and base_share > 0:
+        raise ValueError(
+            f"base_share must be 0 where weights are even (effective_fraction 1), got {base_share}"
+        )
     positive_integer(num_local=num_local, num_shared=num_shared)
     if num_local % 2 == 1:
         raise ValueError(f"num_local must be even, got {num_local}")

@@ -366,12 +366,15 @@ def _largest(norm: float) -> float:
 
 def _fault(objective: Objective, value: float, norm: float, terms: Mapping[str, float]) -> str:
     """What is wrong with a step, in words; empty when nothing is."""
+    alarm = objective.alarm(terms) if isinstance(objective, Watched) else ""
+    if alarm:
+        return alarm  # it names the cause of what may not be finite any more
     if not math.isfinite(value):
         bad = [name for name, term in terms.items() if not math.isfinite(term)]
         return f"{f'term {bad[0]!r} of the loss' if bad else 'the loss'} is {value}"
     if not math.isfinite(norm):
         return f"the gradient norm is {norm}"
-    return objective.alarm(terms) if isinstance(objective, Watched) else ""
+    return ""
 
 
 def _advice(objective: Objective, settings: Settings) -> str:

@@ -15,7 +15,10 @@ import torch
 from torch import nn
 
 from basin.core.gradients import dual_score
+from basin.core.posterior_mean import single_draw_targets
 from basin.objectives.dual_score_matching import DualScoreMatching, dual_score_matching
+from basin.partition.quadrature import quadrature
+from basin.training.finish import log_z_at_top
 
 DIMENSION, MEAN, VARIANCE = 3, 1.5, 0.8
 
@@ -142,6 +145,109 @@ def test_a_constant_of_the_noise_level_is_seen_and_a_constant_is_not():
     raised = loss(ScaledGaussian(drift=drift)) - loss(exact)
     error = raised.std() / len(raised) ** 0.5
     assert (raised.mean() - drift**2 / (2 * DIMENSION)).abs() < 3.9 * error
+
+
+class Mixture(nn.Module):
+    """-log p_sigma of 0.3 N(-1, 0.4^2 I) + 0.7 N(1.5, 0.9^2 I) in two dimensions, plus a number.
+
+    ``at_level`` off by a factor is a mutant: the right law at the wrong noise.
+    """
+
+    event_shape = (2,)
+
+    def __init__(self, constant=0.0, at_level=1.0):
+        super().__init__()
+        self.constant, self.at_level = constant, at_level
+
+    def forward(self, y, sigma):
+        sigma = torch.as_tensor(sigma).to(y) * self.at_level
+        parts = []
+        for weight, centre, deviation in ((0.3, -1.0, 0.4), (0.7, 1.5, 0.9)):
+            variance = deviation**2 + sigma**2
+            square = (y - centre).square().sum(1) / (2 * variance)
+            parts.append(math.log(weight) - square - torch.log(2 * math.pi * variance))
+        return self.constant - torch.logsumexp(torch.stack(torch.broadcast_tensors(*parts)), 0)
+
+    def at(self, sigma):
+        return lambda y: self(y, torch.as_tensor(sigma).to(y))
+
+    def base_law(self, sigma):
+        """Mean and covariance of the blurred mixture, which a Gaussian of them is near."""
+        spread = 0.3 * 0.4**2 + 0.7 * 0.9**2 + sigma**2
+        between = 0.3 * 0.7 * 2.5**2 * torch.ones(2, 2, dtype=torch.float64)
+        mean = torch.full((2,), 0.3 * -1.0 + 0.7 * 1.5, dtype=torch.float64)
+        return mean, spread * torch.eye(2, dtype=torch.float64) + between
+
+
+def mixture_rows(n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    right = torch.rand(n, 1, generator=generator, dtype=torch.float64) < 0.7
+    z = torch.randn(n, 2, generator=generator, dtype=torch.float64)
+    return torch.where(right, 1.5 + 0.9 * z, -1.0 + 0.4 * z)
+
+
+class Wrong(nn.Module):
+    """An energy that is right in neither derivative."""
+
+    def forward(self, y, sigma):
+        return 0.3 * y.square().sum(1) / (1 + sigma**2) + torch.tanh(y[:, 0] * sigma)
+
+
+def excess_less_the_two_divergences(exact, sigma, n=100_000):
+    """loss(E) - loss(exact) - [ s^2/d |grad E - grad exact|^2 + (dE - d exact)^2 / 2d ], by rows.
+
+    Its mean is zero if and only if both targets have the derivatives of ``exact`` as their means
+    given y: the loss then is the two Fisher divergences to it, up to a constant.
+    """
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randn(n, 2, generator=generator, dtype=torch.float64)
+    levels = torch.full((n,), sigma, dtype=torch.float64)
+    y = mixture_rows(n) + sigma * z
+    space_target, noise_target = single_draw_targets(z, levels)
+    of_exact, of_wrong = dual_score(exact, y, levels), dual_score(Wrong(), y, levels)
+
+    def weighted(space, noise):
+        return sigma**2 * space.square().sum(1) / 2 + noise.square() / 4
+
+    def loss(derivatives):
+        return weighted(derivatives[0] - space_target, derivatives[1] - noise_target)
+
+    divergences = weighted(of_wrong[0] - of_exact[0], of_wrong[1] - of_exact[1])
+    return loss(of_wrong) - loss(of_exact) - divergences
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("sigma", [0.2, 1.0, 5.0])
+def test_both_derivatives_recover_log_p_sigma(sigma):
+    """The loss of any energy is its two Fisher divergences from log p_sigma, up to a constant."""
+    for exact, is_right in ((Mixture(), True), (Mixture(at_level=2.0), False)):
+        rest = excess_less_the_two_divergences(exact, sigma)
+        error = rest.std() / len(rest) ** 0.5
+        assert (rest.mean().abs() < 3.9 * error) == is_right
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("wrong", [lambda s: 0.0, lambda s: 0.2 * math.log(s / 30.0)])
+def test_the_largest_level_ties_the_constant_of_every_level(wrong):
+    """log Z told at the top by importance sampling is log Z at each level, by quadrature.
+
+    The mutant's constant drifts with the level: its top says nothing of the others, which is what
+    the derivative in the noise level is for.
+    """
+    top, generator = 30.0, torch.Generator().manual_seed(0)
+    energy = Mixture(constant=17.0)
+    at_top = log_z_at_top(energy, top, generator)
+    assert abs(at_top.log_z + 17.0) < 3.9 * at_top.standard_error < 0.1
+    is_right = wrong(1.0) == 0.0
+    for sigma in (0.1, 1.0, 6.0):
+        reach = 6 * (1.0 + sigma)
+        bounds = torch.tensor([[-1.0 - reach, 1.5 + reach]] * 2)
+
+        def level(y, sigma=sigma):
+            return energy.at(sigma)(y) + wrong(sigma)
+
+        log_z = quadrature(level, bounds).log_z
+        assert (abs(log_z - at_top.log_z) < 3.9 * at_top.standard_error + 1e-3) == is_right
 
 
 def test_trivial_predictor_has_relative_loss_one():

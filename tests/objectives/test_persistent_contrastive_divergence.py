@@ -112,20 +112,35 @@ def test_no_more_chains_than_rows_or_places():
         assert int((after != state.buffer).any(1).sum()) == moved
 
 
-def test_the_buffer_is_in_the_checkpoint_and_a_resumed_run_has_the_same_bits(tmp_path):
+def test_the_buffer_is_in_the_checkpoint_and_a_resumed_run_has_the_same_bits(tmp_path, monkeypatch):
     from basin.training.checkpoint import latest_checkpoint
 
     objective = PersistentContrastiveDivergence(num_steps=2, num_chains=8, buffer_size=16)
-    settings = dict(num_steps=6, batch_size=8, checkpoint_every=6)
+    settings = {"num_steps": 6, "batch_size": 8, "checkpoint_every": 2}
     density = basin.datasets.StandardGaussian(2)
     energy = basin.energies.MLP(2, hidden=(4,))
-    basin.fit(energy, density, objective, out=tmp_path / "run", **settings)
-    _, tensors, _ = latest_checkpoint(tmp_path / "run" / "checkpoint")
-    assert tensors["objective.buffer"].shape == (16, 2)
+    basin.fit(energy, density, objective, out=tmp_path / "whole", **settings)
+    _, whole, _ = latest_checkpoint(tmp_path / "whole" / "checkpoint")
+    assert whole["objective.buffer"].shape == (16, 2)
+
+    original, calls = PersistentContrastiveDivergence.__call__, []
+
+    def killed(self, *arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise RuntimeError("the machine is gone")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(PersistentContrastiveDivergence, "__call__", killed)
     again = basin.energies.MLP(2, hidden=(4,))
-    basin.fit(again, density, objective, out=tmp_path / "again", **settings)
-    _, same, _ = latest_checkpoint(tmp_path / "again" / "checkpoint")
-    assert torch.equal(tensors["objective.buffer"], same["objective.buffer"])
+    with pytest.raises(RuntimeError, match="the machine is gone"):
+        basin.fit(again, density, objective, out=tmp_path / "killed", **settings)
+    monkeypatch.setattr(PersistentContrastiveDivergence, "__call__", original)
+    basin.training.resume(tmp_path / "killed")
+    _, resumed, _ = latest_checkpoint(tmp_path / "killed" / "checkpoint")
+    assert torch.equal(resumed["objective.buffer"], whole["objective.buffer"])
+    names = [name for name in whole if name.startswith(("energy.", "average.", "generator."))]
+    assert all(torch.equal(resumed[name], whole[name]) for name in names)
 
 
 def test_conditions_are_refused():

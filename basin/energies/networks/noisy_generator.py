@@ -154,6 +154,15 @@ class NoisyGenerator(nn.Module):
         toward = toward + on_shared @ shared_x - on_shared.sum(1, keepdim=True) * x
         return torch.logsumexp(terms, dim=1), toward / sigma**2
 
+    @torch.no_grad()
+    def log_density(self, x: Tensor, generator: torch.Generator, *, num_shared: int) -> Tensor:
+        """An estimate of log q at any rows, ``[n]``: by draws of N(0, I) alone, so rather too low."""
+        center = x.mean(0)
+        outputs = self(self._normal((num_shared, self.latent_dim), generator))
+        log_noise = -0.5 * squared_distances(x - center, outputs - center) / self.sigma() ** 2
+        normal = x.shape[1] * (torch.log(self.sigma()) + 0.5 * _LOG_2_PI)
+        return torch.logsumexp(log_noise, dim=1) - normal - math.log(num_shared)
+
     def _linearised_posterior(self, z: Tensor, e: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Mean ``[n, k]`` and the Cholesky factor of the precision A ``[n, k, k]``.
 

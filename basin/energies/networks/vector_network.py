@@ -10,6 +10,7 @@ products along the way up, so that a loss on them takes one ordinary backward pa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -67,8 +68,9 @@ class VectorNetwork(nn.Module):
 
         Cost: that of 1 + k evaluations.
         """
-        v = directions
-        for layer in self.layers:
+        v, layers = directions, cast("list[nn.Linear]", list(self.layers))
+        for layer in layers:
             x, slope = self._activation.value_and_slope(layer(x))
-            v = functional.linear(v, layer.weight) * slope[:, None]
+            weight: Any = layer.weight
+            v = functional.linear(v, weight) * slope[:, None]
         return self.output(x), functional.linear(v, self.output.weight)

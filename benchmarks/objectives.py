@@ -1,0 +1,255 @@
+"""Every objective on six densities, with one network and one budget of time each.
+
+    python benchmarks/objectives.py [--seconds 60] [--objective ...] [--density ...]
+                                    [--processes 2] [--json FILE]
+
+One network, MLP d-128-128-128 SiLU with confinement 0.05 (NoiseConditional of the same widths for
+objectives that need noise levels); fresh draws; the objectives' own defaults and the settings of
+RECIPES, which are a family's and never a density's. The number of steps is what fits the budget,
+by a short run before; each run has one thread and they share the machine, so times are upper bounds
+and comparable within a table only.
+
+KL is about the density that the objective learns (p, or p blurred at its sigma): by quadrature in
+two dimensions, in ten with log Z = log E_p[exp(-E)/p] over draws of it (its effective sample size
+beside it: low, the value is a guess). Mode error is the largest error of the model's mass in a mode
+(by quadrature; two dimensions). The Fisher divergence needs a smooth density, and is left out where
+there is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import basin
+from basin.core.types import Objective
+
+SEED, DIMENSION = 0, 10
+WEIGHTS = torch.tensor([0.3, 0.2, 0.15, 0.1, 0.1, 0.07, 0.05, 0.03])
+GOOD_KL, NUM_LOOKS, NUM_DRAWS = 0.05, 8, 20_000
+LOOK_POINTS = 136  # a side: enough to tell when KL falls below GOOD_KL
+SLOW_STEP = {"num_steps": 12, "warmup_steps": 2}
+
+# By family, with the reason; what is not named takes fit's own settings. A quarter of the rows
+# where a step takes several derivatives or chain steps a row: more steps in the same time.
+RECIPES: dict[str, dict[str, Any]] = {
+    name: {"batch_size": 256}
+    for name in (
+        "Adversarial",
+        "BridgedScoreMatching",
+        "ContrastiveDivergence",
+        "ExactScoreMatching",
+        "ImprovedContrastiveDivergence",
+        "KernelStein",
+        "LearnedStein",
+        "PersistentContrastiveDivergence",
+        "RecoveryLikelihood",
+        "ShortRunMaximumLikelihood",
+        "SlicedScoreMatching",
+    )
+}
+
+
+def densities() -> dict[str, Any]:
+    means = 2 * torch.randn(8, DIMENSION, generator=torch.Generator().manual_seed(0))
+    data = basin.datasets
+    return {
+        "checkerboard": data.Checkerboard(),
+        "eight_gaussians": data.EightGaussians(),
+        "rings": data.Rings(),
+        "two_moons": data.TwoMoons(),
+        "two_blobs": data.TwoBlobs(),
+        "mixture_10d": data.MixtureOfGaussians(means, 0.25, WEIGHTS / WEIGHTS.sum()),
+    }
+
+
+def objectives() -> dict[str, type[Objective]]:
+    """The objectives for real-valued data that need nothing but data."""
+    found = {name: getattr(basin.objectives, name) for name in basin.objectives.__all__}
+    return {
+        name: kind
+        for name, kind in found.items()
+        if isinstance(kind, type)
+        and issubclass(kind, Objective)
+        and kind.support == "real"
+        and not name.endswith("Penalty")
+    }
+
+
+def make_energy(objective: Objective, dim: int) -> Any:
+    hidden = (128, 128, 128)
+    if objective.needs_noise_level:
+        return basin.energies.NoiseConditional(dim, hidden=hidden, seed=SEED)
+    return basin.energies.MLP(dim, hidden=hidden, confinement=0.05, seed=SEED)
+
+
+def train(kind: type[Objective], density: Any, seconds: float, look: Any) -> tuple[Any, float, int]:
+    """A run that takes about ``seconds``, its milliseconds a step and its steps."""
+    dim = density.event_shape[0]
+    recipe = RECIPES.get(kind.__name__, {})
+    trial = {**recipe, **SLOW_STEP}
+    basin.fit(make_energy(kind(), dim), density, kind(), seed=SEED, **trial)  # imports, caches
+    start = time.perf_counter()
+    basin.fit(make_energy(kind(), dim), density, kind(), seed=SEED, **trial)
+    per_step = (time.perf_counter() - start) / SLOW_STEP["num_steps"]
+    for _ in range(2):  # the first estimate holds what fit does once; a longer one does not
+        steps = max(20, min(400, int(0.04 * seconds / per_step)))
+        start = time.perf_counter()
+        run = basin.fit(
+            make_energy(kind(), dim), density, kind(), seed=SEED, **recipe, num_steps=steps
+        )
+        per_step = run.history[-1]["seconds"] / steps
+    steps = max(50, int(seconds / per_step))
+    run = basin.fit(
+        make_energy(kind(), dim),
+        density,
+        kind(),
+        seed=SEED,
+        **recipe,
+        num_steps=steps,
+        evaluate_every=max(1, steps // NUM_LOOKS),
+        on_evaluation=look,
+    )
+    return run, 1e3 * run.history[-1]["seconds"] / steps, steps
+
+
+def target_of(run_sigma: float | None, density: Any) -> Any:
+    return density if run_sigma is None else density.blurred(run_sigma)
+
+
+def kl(energy: Any, truth: Any, num_points: int = 408) -> tuple[float, float | None]:
+    """KL in nats, and the effective sample size of its log Z where that is by sampling."""
+    if truth.event_shape == (2,):
+        return basin.evaluation.kl_to_truth(energy, truth, num_points=num_points).value, None
+    x = truth.sample(NUM_DRAWS, torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        log_ratio = -energy(x).double() - truth.log_prob(x).double()
+    log_z = torch.logsumexp(log_ratio, 0) - math.log(len(x))
+    weights = torch.softmax(log_ratio, 0)
+    return float(log_z - log_ratio.mean()), float(1 / weights.square().sum())
+
+
+def measure(name: str, density_name: str, seconds: float) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    kind, density = objectives()[name], densities()[density_name]
+    curve: list[tuple[float, float]] = []
+    sigma_seen: list[float | None] = []
+
+    def look(energy: Any, record: dict[str, Any]) -> None:
+        if not sigma_seen:
+            objective = kind()
+            x = density.sample(8192, torch.Generator().manual_seed(0))
+            state = objective.init(x, torch.Generator().manual_seed(0))
+            level = 0.1 if objective.needs_noise_level else objective.noise_level(state)
+            if hasattr(state, "sigma_max"):
+                level = min(max(0.1, state.sigma_min), state.sigma_max)
+            sigma_seen.append(level)
+        fixed = energy.at(sigma_seen[0]) if hasattr(energy, "at") else energy
+        curve.append(
+            (record["seconds"], kl(fixed, target_of(sigma_seen[0], density), LOOK_POINTS)[0])
+        )
+
+    row: dict[str, Any] = {"objective": name, "density": density_name, "seconds": seconds}
+    try:
+        run, milliseconds, steps = train(kind, density, seconds, look)
+    except (basin.training.TrainingDiverged, ValueError, RuntimeError) as error:
+        return {**row, "failed": f"{type(error).__name__}: {str(error)[:300]}"}
+    truth = target_of(run.sigma, density)
+    energy = run.energy_at()
+    value, effective = kl(energy, truth)
+    reached = [when for when, at in curve if at <= GOOD_KL]
+    row |= {
+        "about": "p" if run.sigma is None else f"p blurred by {run.sigma:.3g}",
+        "kl": value,
+        "kl_effective_sample_size": effective,
+        "fisher": None,
+        "mode_error": None,
+        "ms_per_step": milliseconds,
+        "num_steps": steps,
+        "seconds_to_good_kl": reached[0] if reached else None,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "blind": bool(run.config["blindness"]),
+        "blindness": run.config["blindness"],
+        "verdict": run.config["verdict"]["word"],
+        "weights": run.config["weights"],
+    }
+    if truth.is_smooth:
+        found = basin.evaluation.fisher_divergence(
+            energy, truth, generator=torch.Generator().manual_seed(8)
+        )
+        row["fisher"] = found.value
+    if truth.event_shape == (2,):
+        row["mode_error"] = basin.evaluation.mode_weights_of_energy(energy, truth).value
+    return row
+
+
+def _one(job: tuple[str, str, float]) -> dict[str, Any]:
+    return measure(*job)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """KL by objective and density, the two blobs' mode error and what the objective declares."""
+    names = list(dict.fromkeys(row["density"] for row in rows))
+    lines = [
+        "| objective | " + " | ".join(names) + " | ms/step | two blobs: weight off by | blind |",
+        "| --- |" + " --- |" * (len(names) + 3),
+    ]
+    for objective in dict.fromkeys(row["objective"] for row in rows):
+        mine = {row["density"]: row for row in rows if row["objective"] == objective}
+        cells = []
+        for name in names:
+            row = mine.get(name)
+            cells.append("–" if row is None else "failed" if "failed" in row else _shown(row["kl"]))
+        good = [row for row in mine.values() if "failed" not in row]
+        speed = f"{sum(r['ms_per_step'] for r in good) / len(good):.1f}" if good else "–"
+        blobs = mine.get("two_blobs", {})
+        off = "–" if blobs.get("mode_error") is None else f"{blobs['mode_error']:.3f}"
+        blind = "–" if not good else "yes" if good[0]["blind"] else "no"
+        lines.append(f"| {objective} | {' | '.join(cells)} | {speed} | {off} | {blind} |")
+    return "\n".join(lines)
+
+
+def _shown(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--objective", nargs="+", default=list(objectives()))
+    parser.add_argument("--density", nargs="+", default=list(densities()))
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    jobs = [(o, d, arguments.seconds) for d in arguments.density for o in arguments.objective]
+    rows: list[dict[str, Any]] = []
+    if arguments.json and arguments.json.is_file():  # goes on where it was stopped
+        rows = json.loads(arguments.json.read_text())
+        done = {(row["objective"], row["density"]) for row in rows}
+        jobs = [job for job in jobs if job[:2] not in done]
+    # A fresh process for each run: peak memory is then its own.
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(arguments.processes, maxtasksperchild=1) as pool:
+        for row in pool.imap(_one, jobs):
+            rows.append(row)
+            shown = row.get("failed") or (
+                f"KL {row['kl']:.4f}, mode error {row['mode_error']}, Fisher {row['fisher']}, "
+                f"{row['ms_per_step']:.2f} ms, {row['num_steps']} steps, {row['verdict']}"
+            )
+            print(f"{row['density']:16} {row['objective']:36} {shown}", flush=True)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    print(table(rows), file=sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

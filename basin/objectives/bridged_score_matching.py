@@ -23,6 +23,15 @@ k = 1. J(E, c(E)) has one minimiser, E = -log p - c with c = log Z, and a consta
 changes nothing. c(E) is the root for the batch at hand, found by bisection and differentiated with
 it; its noise is that of one batch, and falls as the batch grows.
 
+The share. Where the model has lost a mode (a g far below (1 - a) m) no score of q~ sees it, and
+nothing brings it back: a network that digs its first well lifts everything else by hundreds of
+nats. Every a in (0, 1) gives a criterion with the same minimiser, so each row draws its own,
+
+    log(a/(1 - a)) = log_odds (1 - u)/u,      u uniform on (0, 1),
+
+half of them below ``log_odds``, which tell the weights, and a long tail up to plain score matching,
+which sees modes that the model has any number of nats too low.
+
 m = N(mean, width^2 covariance) of the training rows. Targets p itself, where p has a density
 without jumps; ``sigma`` blurs rows that have none, and the target is then p_sigma.
 
@@ -44,6 +53,7 @@ from torch.nn import functional
 from basin.core.conditions import repeated
 from basin.core.curvature import score_and_curvatures, score_and_hessian_diagonal
 from basin.core.directions import random_signs_like
+from basin.core.noise import stratified_uniform
 from basin.core.references import Reference
 from basin.core.smoothing import Smoothing, smoothed, smoothing, smoothing_level
 from basin.core.tensors import event_sum
@@ -116,7 +126,7 @@ def bridged_score_matching(
     *,
     bridge: GaussianBridge,
     log_z: Tensor | float,
-    data_share: float = 0.9,
+    log_odds: Tensor | float = 2.0,
     num_probes: int | None = None,
     generator: torch.Generator,
 ) -> Tensor:
@@ -127,7 +137,8 @@ def bridged_score_matching(
         x: data, ``[batch, *event]``.
         bridge: the wide density m.
         log_z: c, the energy's log Z.
-        data_share: a, the weight of the data in the mixture, in (0, 1).
+        log_odds: log(a/(1 - a)) for the weight a of the data in the mixture; a number, or one for
+            each row.
         num_probes: None for exact traces; else probes a row for Hutchinson's estimate.
         generator: source of the draws of m and of the probes.
 
@@ -146,7 +157,7 @@ def bridged_score_matching(
         -1.0
     """
     rows = torch.cat([x, bridge.draw_like(x, generator)])
-    square, curvature = _terms(energy, rows, bridge, log_z, data_share, num_probes, generator)
+    square, curvature = _terms(energy, rows, bridge, log_z, log_odds, num_probes, generator)
     return square + curvature
 
 
@@ -162,7 +173,8 @@ class BridgedScoreMatching(Objective):
     """Score matching that sees the weights of far modes, by a bridge over them (Zhang et al. 2022).
 
     Args:
-        data_share: a, the weight of the data in the mixture with the bridge, in (0, 1).
+        log_odds: median of log(a/(1 - a)), where a is the weight of the data in the mixture with
+            the bridge; each row draws its own, with a long tail towards a = 1.
         width: standard deviations of the bridge over those of the data.
         num_probes: None for exact traces (d products a row); a number for Hutchinson's estimate
             with as many.
@@ -198,17 +210,13 @@ class BridgedScoreMatching(Objective):
         ),
     )
 
-    data_share: float = 0.9
+    log_odds: float = 4.0
     width: float = 1.5
     num_probes: int | None = 1
     sigma: float | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
-        positive(width=self.width)
-        if not 0 < self.data_share < 1:
-            raise ValueError(
-                f"data_share must lie between 0 and 1, both left out, got {self.data_share!r}"
-            )
+        positive(log_odds=self.log_odds, width=self.width)
         if self.num_probes is not None:
             positive_integer(num_probes=self.num_probes)
         smoothing_level(self.sigma)
@@ -226,10 +234,12 @@ class BridgedScoreMatching(Objective):
         rows = torch.cat([y, state.bridge.draw_like(y, generator)])
         log_ratio = -repeated(energy, 2)(rows) - state.bridge.log_prob(rows)
         log_z = contrastive_log_z(log_ratio)
+        u = stratified_uniform(len(y), generator).to(y)
+        log_odds = self.log_odds * (1 - u) / u
         square, curvature = (
             part.mean()
             for part in _terms(
-                energy, rows, state.bridge, log_z, self.data_share, self.num_probes, generator
+                energy, rows, state.bridge, log_z, log_odds, self.num_probes, generator
             )
         )
         with torch.no_grad():
@@ -282,13 +292,14 @@ def _terms(
     rows: Tensor,
     bridge: GaussianBridge,
     log_z: Tensor | float,
-    data_share: float,
+    log_odds: Tensor | float,
     num_probes: int | None,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """``||s~||^2`` and ``2 div s~`` of each pair (row, draw of m), ``[batch]``."""
     both = repeated(energy, 2)
-    log_share, log_rest = math.log(data_share), math.log1p(-data_share)
+    log_odds = torch.as_tensor(log_odds).to(rows).expand(len(rows) // 2)
+    log_share, log_rest = (functional.logsigmoid(part).repeat(2) for part in (log_odds, -log_odds))
 
     def mixed(y: Tensor) -> Tensor:
         log_model = -batch_of_energies(energy, y, both(y)) - log_z
@@ -306,7 +317,7 @@ def _terms(
         trace = curvatures.mean(0)
     parts = (event_sum(s.square()), -2 * trace)
     square, curvature = (
-        data_share * of_data + (1 - data_share) * of_bridge
+        torch.sigmoid(log_odds) * of_data + torch.sigmoid(-log_odds) * of_bridge
         for of_data, of_bridge in (part.chunk(2) for part in parts)
     )
     return square, curvature

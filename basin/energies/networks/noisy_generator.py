@@ -156,7 +156,7 @@ class NoisyGenerator(nn.Module):
 
     @torch.no_grad()
     def log_density(self, x: Tensor, generator: torch.Generator, *, num_shared: int) -> Tensor:
-        """An estimate of log q at any rows, ``[n]``: by draws of N(0, I) alone, so rather too low."""
+        """An estimate of log q at any rows, ``[n]``: from draws of N(0, I) alone, so too low."""
         center = x.mean(0)
         outputs = self(self._normal((num_shared, self.latent_dim), generator))
         log_noise = -0.5 * squared_distances(x - center, outputs - center) / self.sigma() ** 2

@@ -132,7 +132,7 @@ def train(name, network, truth, seed, num_steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dimension", type=int, default=100)
-    parser.add_argument("--scale", type=float, default=2.0)
+    parser.add_argument("--scale", type=float, default=4.0)
     parser.add_argument("--weights", type=float, nargs="+", default=[0.8, 0.2])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--num_steps", type=int, default=4000)

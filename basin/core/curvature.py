@@ -5,13 +5,15 @@
 
 One product is a second backward pass through the graph of the energy's gradient. That graph is
 recorded by autograd even where the energy offers its score in closed form: the node behind that
-score is quick for one backward pass and takes 1.3 to 1.6 times as long for two. Several products
-are one batched backward pass: 1.3 to 1.4 times as fast as one by one from d = 8 on; for up to four
-they are taken one by one (``benchmarks/score_matching_cost.py`` measures the ways side by side).
+score is quick for one backward pass and takes 1.6 to 2 times as long for two. Several products
+are taken by batched backward passes of about 2,048 rows in all, which fit a processor's cache: up
+to 2.4 times as fast as one by one for small batches, and no slower for large ones
+(``benchmarks/score_matching_cost.py`` has the ways side by side).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,7 +24,8 @@ from basin.core.tensors import num_event_dimensions
 
 __all__ = ["score_and_curvatures", "score_and_hessian_diagonal"]
 
-_ONE_BY_ONE = 4  # products; beyond, the batched pass is faster
+_ONE_BY_ONE = 4  # products; from there on a batched pass is faster
+_BLOCK_ROWS = 2048  # rows times products of one batched pass on a CPU
 
 
 def score_and_curvatures(energy: Any, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,8 +50,12 @@ def score_and_curvatures(energy: Any, x: Tensor, directions: Tensor) -> tuple[Te
     with torch.inference_mode(False), torch.enable_grad():
         leaf = _own_leaf(x)
         _, s = energy_and_score(energy, leaf, create_graph=True)
-        products = _products(s, leaf, directions)
-        curvatures = -(products * directions).flatten(2).sum(2)
+        curvatures = -torch.cat(
+            [
+                (products * vectors).flatten(2).sum(2)
+                for vectors, products in _products(s, leaf, directions)
+            ]
+        )
     return s, curvatures
 
 
@@ -62,13 +69,26 @@ def score_and_hessian_diagonal(energy: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         _, s = energy_and_score(energy, leaf, create_graph=True)
         d = num_event_dimensions(x)
         units = torch.eye(d, dtype=x.dtype, device=x.device)[:, None].expand(d, len(x), d)
-        products = _products(s, leaf, units.reshape(d, *x.shape)).flatten(2)
-        diagonal = -torch.diagonal(products, dim1=0, dim2=2).reshape(x.shape)
+        columns, start = [], 0
+        for _, products in _products(s, leaf, units.reshape(d, *x.shape)):
+            end = start + len(products)
+            block = products.flatten(2)[:, :, start:end]
+            columns.append(torch.diagonal(block, dim1=0, dim2=2))
+            start = end
+        diagonal = -torch.cat(columns, 1).reshape(x.shape)
     return s, diagonal
 
 
-def _products(s: Tensor, leaf: Tensor, vectors: Tensor) -> Tensor:
-    """(ds/dx) v for each of ``[k, batch, *event]`` vectors; zero where s does not depend on x."""
+def _products(s: Tensor, leaf: Tensor, vectors: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Blocks of ``[k, batch, *event]`` vectors v, and (ds/dx) v for each: zero where s is flat."""
+    size = len(vectors)
+    if leaf.device.type == "cpu" and size >= _ONE_BY_ONE:
+        size = max(_ONE_BY_ONE, _BLOCK_ROWS // max(1, len(leaf)))
+    for block in vectors.split(max(1, size)):
+        yield block, _products_of_block(s, leaf, block)
+
+
+def _products_of_block(s: Tensor, leaf: Tensor, vectors: Tensor) -> Tensor:
     if not s.requires_grad:
         return torch.zeros_like(vectors)
 
@@ -78,7 +98,7 @@ def _products(s: Tensor, leaf: Tensor, vectors: Tensor) -> Tensor:
         )
         return torch.zeros_like(vector) if found is None else found
 
-    if len(vectors) > _ONE_BY_ONE:
+    if len(vectors) >= _ONE_BY_ONE:
         try:
             return product(vectors, batched=True)
         except RuntimeError as error:

@@ -13,11 +13,11 @@ x = g(z) + sigma e; its entropy goes up along
 
 What differs: log q and its gradient are importance sampled from the *linearised* posterior of z and
 from the prior, so that folds of g are seen (``energies.networks.noisy_generator``), where VERA
-learns a Gaussian around each z; and the draws in the energy's gradient are weighed by
-(exp(-E)/q)^a. Even weights, a = 0, are VERA's; a = 1 is the gradient of the tighter bound
-log Z >= E log mean exp(-E)/q (Burda, Grosse & Salakhutdinov 2016), which is right before the
-generator has caught up, and where it cannot: even weights raise the energy without end in the gaps
-that a continuous g has to cross. The power is as near one as ``effective_fraction`` allows.
+learns a Gaussian around each z. And the draws in the energy's gradient, with some of a wide
+Gaussian among them, are weighed by exp(-E)/q (``importance_weighted``): it is the gradient of the
+tighter bound log Z >= E log mean exp(-E)/q (Burda, Grosse & Salakhutdinov 2016), right before the
+generator has caught up and where it cannot. Even weights, VERA's, raise the energy without end in
+the gaps that a continuous g has to cross, until the penalty stops them.
 
 About p itself (blurred where its rows have no density, see ``sigma``). The generator and the
 weights move mass between far modes, so that their weights are seen as long as the draws reach them.
@@ -41,15 +41,16 @@ from basin.core.references import Reference
 from basin.core.smoothing import Smoothing, smoothed, smoothing, smoothing_level
 from basin.core.tensors import event_sum
 from basin.core.types import Learned, Loss, Objective, Watched
-from basin.core.validation import in_unit_interval, non_negative, positive_integer
+from basin.core.validation import non_negative, positive, positive_integer
+from basin.energies.analytic.fitted import fit_gaussian
+from basin.energies.analytic.gaussian import Gaussian
 from basin.energies.networks.noisy_generator import NoisyGenerator
 from basin.energies.networks.vector_network import VectorNetwork
 
 __all__ = ["Adversarial", "AdversarialState", "adversarial"]
 
 _LARGEST_LATENT_DIM = 16  # by default; a Jacobian costs as many evaluations for each draw
-_BASE_WIDTH = 3.0  # standard deviations of the data
-_POWERS = 65  # tried for the importance weights, evenly from 0 to 1
+_BASE_WIDTH = 1.5  # standard deviations of the data, in each direction
 _MEMORY = 0.99  # of the running gap: about a hundred steps
 _GAP_BAND = 20.0  # nats a dimension
 _FAR = 10.0  # standard deviations of the data
@@ -62,8 +63,8 @@ def adversarial(
     x: Tensor,
     *,
     gradient_penalty: float = 0.0,
-    effective_fraction: float = 1.0,
-    base_share: float = 0.0,
+    base: Gaussian | None = None,
+    base_share: float = 0.1,
     num_local: int = 2,
     num_shared: int = 256,
     generator: torch.Generator,
@@ -78,12 +79,9 @@ def adversarial(
         generator_network: q, over rows of d coordinates.
         x: data, ``[batch, *event]``.
         gradient_penalty: weight on the squared slope of the energy at the data.
-        effective_fraction: the draws' weights in the energy's gradient, (exp(-E)/q)^a, take the
-            largest power a in [0, 1] that leaves this share of them effective, 1/(n sum w^2): 0
-            for a = 1 always, 1 for even weights.
-        base_share: draws of a wide Gaussian, three times the data's standard deviation, for each
-            of q's; q is their mixture then in those weights. They find where the energy is low
-            and g does not go. Zero with even weights.
+        base: wide density whose draws go with those of q into the energy's gradient, all weighed by
+            exp(-E) over the mixture's density; None takes q's alone, with even weights.
+        base_share: draws of ``base`` for each one of q.
         num_local: candidates a row from the linearised posterior, even.
         num_shared: candidates from N(0, I), shared by all rows.
         generator: source of draws and candidates.
@@ -95,7 +93,7 @@ def adversarial(
         generator_network,
         x,
         gradient_penalty,
-        effective_fraction,
+        base,
         base_share,
         num_local,
         num_shared,
@@ -104,10 +102,17 @@ def adversarial(
     return rows
 
 
+class _Base(NamedTuple):
+    """A module that the optimiser and the checkpoint leave alone: ``init`` settles it again."""
+
+    law: Gaussian
+
+
 class AdversarialState(NamedTuple):
-    """The generator, the running mean of E_data - E_model, and the blur of the rows."""
+    """The generator, the base law, the running mean of E_data - E_model, the blur of the rows."""
 
     generator_network: NoisyGenerator
+    base: _Base
     running_gap: Tensor
     smoothing: Smoothing
 
@@ -121,9 +126,11 @@ class Adversarial(Objective, Watched):
             game, and smooths what is learned.
         latent_dim: coordinates of the generator's z; None is d, and 16 at most.
         hidden: widths of the generator's hidden layers.
-        effective_fraction: as for :func:`adversarial`.
-        base_share: likewise.
-        num_local: likewise.
+        importance_weighted: weigh the draws in the energy's gradient by exp(-E)/q; otherwise
+            evenly, as VERA does (then with a gradient_penalty of 0.1, say).
+        base_share: draws of a wide Gaussian for each one of the generator's, where weighed: they
+            find where the energy is low and the generator does not go.
+        num_local: as for :func:`adversarial`.
         num_shared: likewise.
         learned_steps: steps of the generator for each one of the energy (``num_steps`` counts the
             generator's).
@@ -143,8 +150,8 @@ class Adversarial(Objective, Watched):
         "E_model": "mean energy of the generator's draws, in nats",
         "entropy": "entropy of the generator in nats, a lower bound",
         "penalty": "gradient_penalty times the mean squared slope of the energy at the data",
-        "power": "power of the importance weights of the draws: 1 when the generator is near the "
-        "model, 0 for even weights",
+        "effective": "share of the draws that their importance weights leave effective, "
+        "1/(n sum w^2): 1 for even weights, lower the farther the generator is from the model",
         "generator_sigma": "the noise that the generator adds to its output",
         "gap_per_dimension": "running mean of E_data - E_model, over d; beyond 20 nats either way "
         "the generator does not follow the energy",
@@ -195,7 +202,7 @@ class Adversarial(Objective, Watched):
     gradient_penalty: float = 0.001
     latent_dim: int | None = None
     hidden: tuple[int, ...] = (128, 128)
-    effective_fraction: float = 0.1
+    importance_weighted: bool = True
     base_share: float = 0.1
     num_local: int = 2
     num_shared: int = 256
@@ -209,22 +216,20 @@ class Adversarial(Objective, Watched):
         if len(self.hidden) == 0:
             raise ValueError("hidden must name at least one width, got ()")
         positive_integer(**{f"hidden[{i}]": width for i, width in enumerate(self.hidden)})
-        _require_numbers(self.effective_fraction, self.base_share, self.num_local, self.num_shared)
+        _require_numbers(self.base_share, self.num_local, self.num_shared)
         positive_integer(learned_steps=self.learned_steps)
         smoothing_level(self.sigma)
 
     def init(self, x: Tensor, generator: torch.Generator) -> AdversarialState:
-        flat = x.flatten(1)
-        deviation = float(flat.var(0, correction=0).mean().sqrt())
-        if not deviation > 0:
-            raise ValueError("x must vary, got rows that are all the same; give two rows or more")
-        dim = flat.shape[1]
-        latent_dim = self.latent_dim or min(dim, _LARGEST_LATENT_DIM)
+        law = fit_gaussian(x)
+        dim = len(law.mean)
+        latent_dim = min(dim, self.latent_dim or _LARGEST_LATENT_DIM)
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         weights = torch.Generator().manual_seed(seed)  # drawn on the CPU, wherever x lives
-        network = VectorNetwork(latent_dim, dim, self.hidden, weights)
-        q = NoisyGenerator(network, latent_dim, flat.mean(0), deviation).to(x)
-        return AdversarialState(q, x.new_zeros(()), smoothing(self.sigma, x))
+        network = VectorNetwork(latent_dim, dim, self.hidden, weights).to(x)
+        q = NoisyGenerator(network, latent_dim, law)
+        base = Gaussian(law.mean, _BASE_WIDTH**2 * law.covariance)
+        return AdversarialState(q, _Base(base), x.new_zeros(()), smoothing(self.sigma, x))
 
     def __call__(
         self, energy: Any, x: Tensor, state: AdversarialState, generator: torch.Generator
@@ -238,7 +243,7 @@ class Adversarial(Objective, Watched):
             state.generator_network,
             smoothed(x, state.smoothing.sigma, generator),
             self.gradient_penalty,
-            self.effective_fraction,
+            state.base.law if self.importance_weighted else None,
             self.base_share,
             self.num_local,
             self.num_shared,
@@ -285,96 +290,57 @@ def _rows_and_terms(
     q: NoisyGenerator,
     x: Tensor,
     gradient_penalty: float,
-    effective_fraction: float,
+    base: Gaussian | None,
     base_share: float,
     num_local: int,
     num_shared: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     non_negative(gradient_penalty=gradient_penalty)
-    _require_numbers(effective_fraction, base_share, num_local, num_shared)
+    _require_numbers(base_share, num_local, num_shared)
     n = len(x)
     draws = q.draw(n, generator)
     log_q, score_q = q.log_density_and_score(
         draws, generator, num_local=num_local, num_shared=num_shared
     )
-    y, log_mixture = draws.x.detach(), log_q
-    if base_share > 0:
-        base = _Base(q, math.ceil(base_share * n) / n)
-        wide = base.draw(n, generator)
-        log_q_wide = q.log_density(wide, generator, num_shared=num_shared)
-        y, log_mixture = (
-            torch.cat([y, wide]),
-            base.mixed(torch.cat([log_q, log_q_wide]), torch.cat([y, wide])),
-        )
-    y = y.reshape(-1, *x.shape[1:])
-    of_data, of_draws = energy(x), energy(y)
+    y = draws.x.detach()
+    if base is not None:
+        wide = base.sample(math.ceil(base_share * n), generator).to(y)
+        log_q_of_wide = q.log_density(wide, generator, num_shared=num_shared)
+        y = torch.cat([y, wide])
+    of_data, of_draws = energy(x), energy(y.reshape(-1, *x.shape[1:]))
     penalty = torch.zeros_like(of_data)
     if gradient_penalty > 0:
         slope = score(energy, x, create_graph=True)
         penalty = gradient_penalty * event_sum(slope.square())
     with torch.no_grad():
         value = of_data - of_draws[:n] - log_q + penalty
-        weights, power = _tempered_weights(-of_draws - log_mixture, effective_fraction)
+        weights = torch.full_like(of_draws, 1 / n)
+        if base is not None:
+            share = len(wide) / n
+            log_mixture = torch.logaddexp(
+                torch.cat([log_q, log_q_of_wide]), math.log(share) - base(y)
+            )
+            weights = torch.softmax(-of_draws - log_mixture, dim=0)
+        score_e = score(energy, y[:n].reshape(x.shape)).flatten(1)
     # Whose gradients: the first line's the energy's, the second's the generator's.
     graph = of_data + penalty - (weights * of_draws).sum()
-    graph = graph + event_sum((score(energy, y[:n]).flatten(1) - score_q) * draws.x)
-    distances = (draws.x.detach() - q.shift).square().mean(1).sqrt()
+    graph = graph + event_sum((score_e - score_q) * draws.x)
+    distances = (draws.x.detach() - q.mean).square().mean(1).sqrt()
     terms = {
         "E_data": of_data.mean(),
         "E_model": of_draws[:n].mean(),
         "entropy": -log_q.mean(),
         "penalty": penalty.mean(),
-        "power": power,
+        "effective": 1 / (len(weights) * weights.square().sum()),
         "generator_sigma": q.sigma(),
         "outside": (distances > _FAR * q.scale).to(x.dtype).mean(),
     }
     return value + graph - graph.detach(), {n: term.detach() for n, term in terms.items()}
 
 
-class _Base:
-    """N(m, (3 s)^2 I) of the data's mean and standard deviation, mixed into the generator's law."""
-
-    def __init__(self, q: NoisyGenerator, share: float) -> None:
-        self.mean, self.width, self.share = q.shift, _BASE_WIDTH * q.scale, share
-
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """As many as go with ``n`` draws of the generator."""
-        shape = (round(self.share * n), len(self.mean))
-        like = self.mean
-        z = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
-        return self.mean + self.width * z
-
-    def mixed(self, log_q: Tensor, x: Tensor) -> Tensor:
-        """The log density of 1 : share draws of the generator and of this, taken together."""
-        square = ((x - self.mean) / self.width).square().sum(1)
-        log_base = -0.5 * square - x.shape[1] * torch.log(self.width * math.sqrt(2 * math.pi))
-        together = torch.logaddexp(log_q, log_base + math.log(self.share))
-        return together - math.log1p(self.share)
-
-
-def _tempered_weights(log_ratios: Tensor, effective_fraction: float) -> tuple[Tensor, Tensor]:
-    """Weights ~ exp(a log_ratios), which add up to one, and the largest power a that is allowed.
-
-    The effective share 1 / (n sum w^2) falls from 1 at a = 0 as a grows.
-    """
-    powers = torch.linspace(0, 1, _POWERS, dtype=log_ratios.dtype, device=log_ratios.device)
-    weights = torch.softmax(powers[:, None] * log_ratios, dim=1)
-    effective = 1 / (len(log_ratios) * weights.square().sum(dim=1))
-    # Rounding must not forbid the even weights.
-    allowed = (effective >= effective_fraction) | (powers == 0)
-    chosen = int(allowed.nonzero().max())
-    return weights[chosen], powers[chosen]
-
-
-def _require_numbers(
-    effective_fraction: float, base_share: float, num_local: int, num_shared: int
-) -> None:
-    in_unit_interval(effective_fraction=effective_fraction, base_share=base_share)
-    if effective_fraction == 1 and base_share > 0:
-        raise ValueError(
-            f"base_share must be 0 where weights are even (effective_fraction 1), got {base_share}"
-        )
+def _require_numbers(base_share: float, num_local: int, num_shared: int) -> None:
+    positive(base_share=base_share)
     positive_integer(num_local=num_local, num_shared=num_shared)
     if num_local % 2 == 1:
         raise ValueError(f"num_local must be even, got {num_local}")

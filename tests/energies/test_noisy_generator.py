@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from basin.energies.analytic.gaussian import Gaussian
 from basin.energies.networks.noisy_generator import NoisyGenerator
 from basin.energies.networks.vector_network import VectorNetwork
 
@@ -34,22 +35,36 @@ class Linear(nn.Module):
 class Fold(nn.Module):
     """g(z) = |z|, smoothed: two z for each x."""
 
+    def __init__(self):
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.tensor(0.01).double())
+
     def forward(self, z):
-        return (z.square() + 0.01).sqrt()
+        return (z.square() + self.sharpness).sqrt()
 
     def with_derivatives(self, z, directions):
         return self(z), directions * (z / self(z))[:, None]
 
 
+LAW = Gaussian([0.5, -1.0, 2.0], 4.0 * torch.eye(3).double())  # so that scale is 2
+
+
 def linear(matrix=MATRIX):
-    shift = torch.tensor([0.5, -1.0, 2.0]).double()
-    return NoisyGenerator(Linear(matrix), matrix.shape[1], shift, 2.0)
+    """g(z) = mean + 2 Wz: the part that starts along the data's axes is taken out."""
+    q = NoisyGenerator(Linear(matrix), matrix.shape[1], LAW)
+    return without_axes(q)
+
+
+def without_axes(q):
+    with torch.no_grad():
+        q.linear.zero_()
+    return q
 
 
 def law(q):
-    matrix = q.scale * q.network.matrix
+    matrix = q.scale * q.network.matrix + q.linear.T
     covariance = matrix @ matrix.T + q.sigma() ** 2 * torch.eye(3).double()
-    return torch.distributions.MultivariateNormal(q.shift, covariance)
+    return torch.distributions.MultivariateNormal(q.mean, covariance)
 
 
 def estimate(q, n=400, num_local=4, num_shared=4000, seed=0):
@@ -66,7 +81,7 @@ def test_draws_have_the_law_of_a_linear_generator(generator):
     # Var of an entry of a sample covariance: (C_ii C_jj + C_ij^2) / n.
     variances = truth.diagonal()[:, None] * truth.diagonal() + truth.square()
     assert ((torch.cov(x.T) - truth).abs() < 3.9 * (variances / len(x)).sqrt()).all()
-    assert ((x.mean(0) - q.shift).abs() < 3.9 * (truth.diagonal() / len(x)).sqrt()).all()
+    assert ((x.mean(0) - q.mean).abs() < 3.9 * (truth.diagonal() / len(x)).sqrt()).all()
 
 
 def test_log_density_and_score_of_a_linear_generator_are_exact():
@@ -81,9 +96,9 @@ def test_log_density_and_score_of_a_linear_generator_are_exact():
 
 
 def gradient_of_entropy(q, n=20_000):
-    """-E[grad log q(x) dx/dw], with its standard error, over w = W and the logit of sigma."""
+    """-E[grad log q(x) dx/dw], with its standard error, over W, B and the logit of sigma."""
     generator, found = torch.Generator().manual_seed(1), []
-    parameters = [q.network.matrix, q.noise_logit]
+    parameters = [q.network.matrix, q.linear, q.noise_logit]
     for _ in range(n // 400):
         draws = q.draw(400, generator)
         _, score = q.log_density_and_score(draws, generator, num_local=4, num_shared=256)
@@ -98,7 +113,7 @@ def test_the_gradient_of_the_entropy_is_the_closed_form():
     """H = log det C / 2 + const; the sign flipped is a mutant that must fail."""
     q = linear()
     entropy = law(q).entropy()
-    exact = torch.autograd.grad(entropy, [q.network.matrix, q.noise_logit])
+    exact = torch.autograd.grad(entropy, [q.network.matrix, q.linear, q.noise_logit])
     exact = torch.cat([gradient.flatten() for gradient in exact])
     mean, error = gradient_of_entropy(q)
     assert ((mean - exact).abs() < 3.9 * error).all()
@@ -120,7 +135,7 @@ def test_the_entropy_is_bounded_from_below():
 @pytest.mark.statistical
 def test_folds_are_seen_by_the_shared_draws_alone():
     """q of |z| + noise has twice the density of one branch: log 2 in the entropy."""
-    q = NoisyGenerator(Fold(), 1, torch.zeros(1).double(), 1.0)
+    q = without_axes(NoisyGenerator(Fold(), 1, Gaussian([0.0], [[1.0]])))
     grid = torch.linspace(-9, 9, 4001, dtype=torch.float64)
     draws, with_shared, _ = estimate(q, n=500, num_shared=4000)
     _, one_branch, _ = estimate(q, n=500, num_local=64, num_shared=1)
@@ -142,10 +157,31 @@ def test_a_stiff_generator_in_float32_stays_finite():
     network = VectorNetwork(8, 20, (16,), torch.Generator().manual_seed(0))
     with torch.no_grad():
         network.output.weight *= 1e4
-    q = NoisyGenerator(network, 8, torch.zeros(20), 1.0)
+    q = NoisyGenerator(network, 8, Gaussian(torch.zeros(20), torch.eye(20)))
     _, log_density, score = estimate(q, n=50, num_shared=64)
     assert torch.isfinite(log_density).all()
     assert torch.isfinite(score).all()
+
+
+def test_it_starts_along_the_axes_of_the_law():
+    """With as many axes as coordinates B'B is the covariance, with fewer its largest part."""
+    covariance = torch.tensor([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 1.0]]).double()
+    full, one = (
+        NoisyGenerator(Linear(torch.zeros(3, k).double()), k, Gaussian(torch.zeros(3), covariance))
+        for k in (3, 1)
+    )
+    assert torch.allclose(full.linear.T @ full.linear, covariance)
+    variances, axes = torch.linalg.eigh(covariance)
+    largest = variances[-1] * torch.outer(axes[:, -1], axes[:, -1])
+    assert torch.allclose(one.linear.T @ one.linear, largest)
+
+
+@pytest.mark.statistical
+def test_the_density_at_any_rows_by_draws_of_the_prior(generator):
+    q = linear(0.3 * MATRIX)
+    x = q.mean + 0.3 * torch.randn(50, 3, generator=generator).double()
+    found = q.log_density(x, generator, num_shared=50_000)
+    assert (found - law(q).log_prob(x).detach()).abs().max() < 0.15
 
 
 def test_sigma_stays_between_its_bounds():

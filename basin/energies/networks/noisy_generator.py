@@ -1,6 +1,7 @@
 """A density by latent variables: a network's output plus Gaussian noise.
 
-    x = g(z) + sigma e,    z ~ N(0, I) of n coordinates,  e ~ N(0, I)
+    x = g(z) + sigma e,    z ~ N(0, I) of latent_dim coordinates,  e ~ N(0, I)
+    g(z) = mean + B'z + scale network(z)
     q(x) = E_z N(x; g(z), sigma^2 I),    grad log q(x) = E_{z | x} (g(z) - x) / sigma^2
 
 q has no closed form. It is estimated by importance sampling over z from two laws at once:
@@ -29,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from basin.core.kernels import squared_distances
+from basin.energies.analytic.gaussian import Gaussian
 
 __all__ = []  # for the objectives, which import by path
 
@@ -45,28 +47,34 @@ class Draws(NamedTuple):
 
 
 class NoisyGenerator(nn.Module):
-    """x = shift + scale network(z) + sigma e, with sigma learned between 0.02 and 0.3 scale.
+    """x = mean + B'z + scale network(z) + sigma e; B, sigma and the network are learned.
+
+    It starts near the Gaussian ``law`` of the data: B'B is the part of its covariance along the
+    ``latent_dim`` largest axes. Sigma stays between 0.02 and 0.3 scale.
 
     Args:
-        network: module ``[n, latent_dim] -> [n, d]`` with ``with_derivatives``, as VectorNetwork.
-        latent_dim: coordinates of z.
-        shift: mean of the data, ``[d]``.
-        scale: standard deviation of the data, one number for all coordinates.
+        network: module ``[n, latent_dim] -> [n, d]`` with ``with_derivatives``, as VectorNetwork,
+            in the type and on the device that everything is to have.
+        latent_dim: coordinates of z, d at most.
+        law: a Gaussian fitted to the data; scale is its root mean square deviation.
     """
 
-    shift: Tensor
+    mean: Tensor
     scale: Tensor
 
-    def __init__(self, network: Any, latent_dim: int, shift: Tensor, scale: float) -> None:
+    def __init__(self, network: Any, latent_dim: int, law: Gaussian) -> None:
         super().__init__()
+        like = next(network.parameters())
+        variances, axes = torch.linalg.eigh(law.covariance)  # in ascending order
+        axes = (axes * variances.sqrt())[:, -latent_dim:].T
         self.network = network
         self.latent_dim = latent_dim
-        self.register_buffer("shift", shift.detach().clone())
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=shift.dtype))
+        self.linear = nn.Parameter(axes.to(like))
+        self.register_buffer("mean", law.mean.to(like))
+        self.register_buffer("scale", variances.mean().sqrt().to(like))
         least, first, largest = (math.log(noise) for noise in _NOISE)
         share = (first - least) / (largest - least)
-        logit = torch.tensor(math.log(share / (1 - share)), dtype=shift.dtype)
-        self.noise_logit = nn.Parameter(logit)
+        self.noise_logit = nn.Parameter(like.new_tensor(math.log(share / (1 - share))))
 
     def sigma(self) -> Tensor:
         """The noise's standard deviation, in the coordinates of the data."""
@@ -76,12 +84,12 @@ class NoisyGenerator(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """g(z), ``[n, d]``."""
-        return self.shift + self.scale * self.network(latent)
+        return self.mean + latent @ self.linear + self.scale * self.network(latent)
 
     def draw(self, n: int, generator: torch.Generator) -> Draws:
         """``n`` independent rows."""
         latent = self._normal((n, self.latent_dim), generator)
-        noise = self._normal((n, len(self.shift)), generator)
+        noise = self._normal((n, len(self.mean)), generator)
         return Draws(self(latent) + self.sigma() * noise, latent, noise)
 
     @torch.no_grad()
@@ -156,7 +164,7 @@ class NoisyGenerator(nn.Module):
 
     @torch.no_grad()
     def log_density(self, x: Tensor, generator: torch.Generator, *, num_shared: int) -> Tensor:
-        """An estimate of log q at any rows, ``[n]``: from draws of N(0, I) alone, so too low."""
+        """An estimate of log q at any rows, ``[n]``, by draws of N(0, I) alone: rather low."""
         center = x.mean(0)
         outputs = self(self._normal((num_shared, self.latent_dim), generator))
         log_noise = -0.5 * squared_distances(x - center, outputs - center) / self.sigma() ** 2
@@ -170,18 +178,18 @@ class NoisyGenerator(nn.Module):
         """
         eye = torch.eye(self.latent_dim, dtype=z.dtype, device=z.device)
         _, jacobian = self.network.with_derivatives(z, eye)  # [n, k, d]: row i is dg/dz_i
-        jacobian = (self.scale / sigma * jacobian).double()
+        jacobian = ((self.linear + self.scale * jacobian) / sigma).double()
         factor = torch.linalg.cholesky(eye.double() + jacobian @ jacobian.mT)
         pull = (jacobian @ e.double()[..., None]).squeeze(-1) - z.double()
         step = torch.cholesky_solve(pull[..., None], factor).squeeze(-1)
         return (z + step).to(z.dtype), factor.to(z.dtype)
 
     def _uniform(self, size: torch.Size, generator: torch.Generator) -> Tensor:
-        like = self.shift
+        like = self.mean
         return torch.rand(size, generator=generator, dtype=like.dtype, device=like.device)
 
     def _normal(self, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        like = self.shift
+        like = self.mean
         return torch.randn(size, generator=generator, dtype=like.dtype, device=like.device)
 
 

@@ -123,7 +123,8 @@ def train(name, network, truth, seed, num_steps):
     settings = dict(num_steps=num_steps, batch_size=512, seed=seed)
     energy = energy_for(name, network, truth, seed)
     if name == "dual":
-        run = basin.fit(energy, truth, sigma=SIGMA, **settings)
+        objective = basin.objectives.DualScoreMatching(sigma_min=SIGMA)
+        run = basin.fit(energy, truth, objective, sigma=SIGMA, **settings)
         return run, run.log_prob
     run = basin.fit(energy, truth, basin.objectives.DenoisingScoreMatching(SIGMA), **settings)
     return run, lambda x: -run.energy(x)

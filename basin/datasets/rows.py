@@ -90,7 +90,7 @@ class TensorRows(Rows):
         return self.at(rows)
 
     def at(self, positions: Tensor) -> Tensor:
-        return self.values[positions.to(self.values.device)].to(self.dtype)
+        return self.values.index_select(0, positions.to(self.values.device)).to(self.dtype)
 
     def take(self, start: int, stop: int) -> Tensor:
         _range(start, stop, len(self.values))

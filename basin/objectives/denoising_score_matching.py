@@ -22,7 +22,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from basin.core.conditions import first_rows, repeated
 from basin.core.gradients import score
@@ -139,15 +138,15 @@ class DenoisingScoreMatching(Objective):
         z = normal_like(source, generator)
         if self.antithetic:
             z, source, energy = antithetic(z), torch.cat([source, source]), repeated(energy, 2)
-        y = source + state.sigma * z
+        y = torch.add(source, z, alpha=state.sigma)
         if self.posterior_mean:
             sigma = torch.full((len(y),), state.sigma, dtype=y.dtype, device=y.device)
             target, _ = posterior_mean_targets(y, x, sigma)
         else:
             target = z / -state.sigma
         s = score(energy, y, create_graph=True)
-        value = functional.mse_loss(s, target, reduction="sum") / len(y)
-        trivial = target.square().sum() / len(y)
+        value = _mean_squared_norm(s - target)
+        trivial = _mean_squared_norm(target)
         return Loss(value, {"space": value.detach(), "trivial": trivial}, state)
 
     def noise_level(self, state: DenoisingScoreMatchingState) -> float:
@@ -165,3 +164,9 @@ class DenoisingScoreMatching(Objective):
     @property
     def mixes_rows(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.posterior_mean
+
+
+def _mean_squared_norm(rows: Tensor) -> Tensor:
+    """Mean of ``||row||^2``, as one dot product: three operations fewer at each step."""
+    flat = rows.flatten()
+    return torch.dot(flat, flat) / len(rows)

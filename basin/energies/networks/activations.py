@@ -87,7 +87,7 @@ def _softplus_jet(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _softplus_bend(a: Tensor) -> tuple[Tensor, Tensor]:
     gate = torch.sigmoid(a)
-    return gate, gate * (1 - gate)
+    return gate, torch.addcmul(gate, gate, gate, value=-1)
 
 
 def _gelu(a: Tensor) -> tuple[Tensor, Tensor]:

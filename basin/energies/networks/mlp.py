@@ -102,7 +102,7 @@ class MLP(nn.Module):
         score = -input_gradient(flat, self.layers, self.output.weight, self._activation)
         if self.confinement:
             score = score - self.confinement * flat
-        return score.reshape(x.shape)
+        return score if x.ndim == 2 else score.reshape(x.shape)
 
     def sample_base(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` draws of N(0, I/confinement), to start chains from."""

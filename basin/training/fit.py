@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -577,12 +578,19 @@ class _Job:
             ).to_json()
         if not self.objective.normalises or ladder is None or sigma is None:
             return None
-        top = log_z_at_top(self.core, ladder["sigma_max"], generator)
-        if sigma >= ladder["sigma_max"]:
-            return top.to_json()
-        return log_z_down_the_ladder(
-            self.core, rows, sigma, ladder["sigma_max"], top, generator
-        ).to_json()
+        highest = ladder["sigma_max"]
+        try:
+            top = log_z_at_top(self.core, highest, generator)
+            if sigma >= highest:
+                return top.to_json()
+            return log_z_down_the_ladder(self.core, rows, sigma, highest, top, generator).to_json()
+        except RuntimeError as error:  # the training is done: what it learned is kept
+            warnings.warn(
+                f"log Z is not known, so log_prob will not answer (energies and samples will): "
+                f"{error}. Train for longer, or give one by Run.with_log_z",
+                stacklevel=2,
+            )
+            return None
 
     def _log_z_of_states(self, num_states: int) -> Any:
         """The sum over every row of whole numbers, where there are few enough."""

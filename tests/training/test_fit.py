@@ -310,3 +310,17 @@ def test_rows_on_a_plane_drive_sigma_down_the_ladder_and_the_run_says_so():
     run = basin.fit(noise_conditional(3), planar(300, 0), validation=planar(100, 1), **SMALL)
     assert run.sigma == run.config["noise_levels"]["sigma_min"]
     assert "lowest level of the ladder" in run.config["sigma_choice"]
+
+
+def test_a_run_whose_log_z_cannot_be_estimated_is_kept_without_one(tmp_path):
+    energy = basin.energies.NoiseConditional(8, hidden=(16,))
+    with torch.no_grad():
+        energy.output.weight.mul_(3000)  # far from its Gaussian at every level
+    x = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="log Z is not known"):
+        run = basin.fit(energy, x, num_steps=2, learning_rate=1e-9, out=tmp_path / "run")
+    assert run.log_z is None
+    assert torch.isfinite(run.sample(3, num_steps=5)).all()
+    assert basin.load(tmp_path / "run").log_z is None
+    with pytest.raises(ValueError, match="log Z"):
+        run.log_prob(x[:2])

@@ -6,6 +6,7 @@ from basin.core.conditions import first_rows as first_rows
 from basin.core.conditions import repeated as repeated
 from basin.core.curvature import score_and_curvatures as score_and_curvatures
 from basin.core.curvature import score_and_hessian_diagonal as score_and_hessian_diagonal
+from basin.core.denoising import denoising_targets as denoising_targets
 from basin.core.describe import build as build
 from basin.core.describe import describe as describe
 from basin.core.describe import is_own as is_own
@@ -68,6 +69,7 @@ from basin.core.smoothing import smoothed as smoothed
 from basin.core.smoothing import smoothing as smoothing
 from basin.core.smoothing import smoothing_level as smoothing_level
 from basin.core.streams import stream as stream
+from basin.core.streams import weights_generator as weights_generator
 from basin.core.tensors import event_mean_square as event_mean_square
 from basin.core.tensors import event_sum as event_sum
 from basin.core.tensors import expand_like as expand_like
@@ -132,6 +134,7 @@ __all__ = [
     "cite",
     "complementary_radius",
     "corrupted",
+    "denoising_targets",
     "describe",
     "distance_quantile",
     "draw_states",
@@ -196,5 +199,6 @@ __all__ = [
     "threads",
     "true_false_or_none",
     "uniform_states",
+    "weights_generator",
     "whole_numbers",
 ]

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from basin.core.directions import random_signs_like
 from basin.core.precision import evaluated
 from basin.core.tensors import event_sum
 from basin.core.validation import batch_of_energies, floating_point, positive_integer
@@ -165,8 +166,7 @@ def hutchinson_laplacian(
     positive_integer(num_probes=num_probes)
     trace = torch.zeros(len(x), dtype=x.dtype, device=x.device)
     for _ in range(num_probes):
-        bits = torch.randint(0, 2, x.shape, generator=generator, device=x.device)
-        probe = bits.to(x.dtype) * 2 - 1
+        probe = random_signs_like(x, generator)
         product = hessian_vector_product(energy, x, probe, create_graph=create_graph)
         trace = trace + event_sum(probe * product)
     return trace / num_probes

@@ -10,7 +10,7 @@ import hashlib
 
 import torch
 
-__all__ = ["stream"]
+__all__ = ["stream", "weights_generator"]
 
 
 def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
@@ -25,3 +25,12 @@ def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Ge
     digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
     # 63 bits: what manual_seed takes on every device.
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+def weights_generator(generator: torch.Generator) -> torch.Generator:
+    """A generator for initial weights, seeded by ``generator``: on the CPU, wherever that lives.
+
+    The weights are then the same on every device.
+    """
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    return torch.Generator().manual_seed(int(seed))

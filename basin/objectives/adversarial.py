@@ -39,13 +39,14 @@ from basin.core.conditions import Given
 from basin.core.gradients import score
 from basin.core.references import Reference
 from basin.core.smoothing import Smoothing, smoothed, smoothing, smoothing_level
+from basin.core.streams import weights_generator
 from basin.core.tensors import event_sum
 from basin.core.types import Learned, Loss, Objective, Watched
 from basin.core.validation import non_negative, positive, positive_integer
 from basin.energies.analytic.fitted import fit_gaussian
 from basin.energies.analytic.gaussian import Gaussian
 from basin.energies.networks.noisy_generator import NoisyGenerator
-from basin.energies.networks.vector_network import VectorNetwork
+from basin.energies.networks.vector_network import VectorNetwork, check_widths
 
 __all__ = ["Adversarial", "AdversarialState", "adversarial"]
 
@@ -213,9 +214,7 @@ class Adversarial(Objective, Watched):
         non_negative(gradient_penalty=self.gradient_penalty)
         if self.latent_dim is not None:
             positive_integer(latent_dim=self.latent_dim)
-        if len(self.hidden) == 0:
-            raise ValueError("hidden must name at least one width, got ()")
-        positive_integer(**{f"hidden[{i}]": width for i, width in enumerate(self.hidden)})
+        check_widths(self.hidden)
         _require_numbers(self.base_share, self.num_local, self.num_shared)
         positive_integer(learned_steps=self.learned_steps)
         smoothing_level(self.sigma)
@@ -224,8 +223,7 @@ class Adversarial(Objective, Watched):
         law = fit_gaussian(x)
         dim = len(law.mean)
         latent_dim = min(dim, self.latent_dim or _LARGEST_LATENT_DIM)
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        weights = torch.Generator().manual_seed(seed)  # drawn on the CPU, wherever x lives
+        weights = weights_generator(generator)
         network = VectorNetwork(latent_dim, dim, self.hidden, weights).to(x)
         q = NoisyGenerator(network, latent_dim, law)
         base = Gaussian(law.mean, _BASE_WIDTH**2 * law.covariance)

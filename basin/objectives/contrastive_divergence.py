@@ -29,19 +29,18 @@ from torch import Tensor
 
 from basin.core.conditions import first_rows
 from basin.core.references import Reference
-from basin.core.types import Kernel, Loss, Objective, Watched
+from basin.core.smoothing import smoothed
+from basin.core.types import Kernel, Loss
 from basin.core.validation import positive_integer
 from basin.objectives.sampled import (
     SAMPLED_TERMS,
     SHORT_LANGEVIN,
     DataLaw,
-    alarm_of,
-    calmer_than,
+    Sampled,
     check_sampler,
     contrast,
     draws,
     finished,
-    noised,
     num_watched,
     travel,
     watched_terms,
@@ -92,7 +91,7 @@ class ContrastiveDivergenceState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ContrastiveDivergence(Objective, Watched):
+class ContrastiveDivergence(Sampled):
     """Contrastive divergence (CD-k): raises the energy where short chains from the data go.
 
     Args:
@@ -112,8 +111,6 @@ class ContrastiveDivergence(Objective, Watched):
 
     uses_score: ClassVar[bool] = False
     needs_noise_level: ClassVar[bool] = False
-    normalises: ClassVar[bool] = False
-    is_a_score_of_fit: ClassVar[bool] = False
     meanings: ClassVar[Mapping[str, str]] = SAMPLED_TERMS
     references: ClassVar[tuple[Reference, ...]] = (
         Reference(
@@ -153,24 +150,15 @@ class ContrastiveDivergence(Objective, Watched):
         # Only rows that have a chain: the two energies of a pair vary together, and their
         # difference has a small part of the variance that rows without a chain would add.
         energy = first_rows(energy, self.num_chains)
-        start = noised(x[: self.num_chains], self.sigma, generator)
+        start = smoothed(x[: self.num_chains], self.sigma, generator)
         end = draws(energy, self.kernel, start, self.num_steps, generator)
         value, terms = contrast(energy(start), energy(end), self.energy_l2)
         seen = first_rows(energy, num_watched(len(end)))
         terms |= watched_terms(seen, start, end, terms["gap"], state.law)
         return finished(value, terms, state)
 
-    def alarm(self, terms: Mapping[str, float]) -> str:
-        return alarm_of(terms)
-
-    def calmer(self) -> ContrastiveDivergence:
-        return calmer_than(self)
-
     def noise_level(self, state: ContrastiveDivergenceState) -> float | None:
         return self.sigma or None
-
-    def explain(self, state: ContrastiveDivergenceState) -> str:
-        return ""
 
     def blindness(self, state: ContrastiveDivergenceState) -> str:
         return (

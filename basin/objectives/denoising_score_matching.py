@@ -23,11 +23,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from basin.core.conditions import first_rows, repeated
+from basin.core.denoising import denoising_targets
 from basin.core.gradients import score
-from basin.core.noise import antithetic
 from basin.core.noise_levels import NoiseLevels, noise_levels
-from basin.core.posterior_mean import STABLE_TARGETS, posterior_mean_targets
+from basin.core.posterior_mean import STABLE_TARGETS
 from basin.core.references import Reference
 from basin.core.tensors import event_sum, normal_like
 from basin.core.types import Loss, Objective
@@ -133,17 +132,15 @@ class DenoisingScoreMatching(Objective):
         state: DenoisingScoreMatchingState,
         generator: torch.Generator,
     ) -> Loss:
-        source = x[: self.num_noised]
-        energy = first_rows(energy, self.num_noised)
-        z = normal_like(source, generator)
-        if self.antithetic:
-            z, source, energy = antithetic(z), torch.cat([source, source]), repeated(energy, 2)
-        y = torch.add(source, z, alpha=state.sigma)
-        if self.posterior_mean:
-            sigma = torch.full((len(y),), state.sigma, dtype=y.dtype, device=y.device)
-            target, _ = posterior_mean_targets(y, x, sigma)
-        else:
-            target = z / -state.sigma
+        energy, y, target = denoising_targets(
+            energy,
+            x,
+            state.sigma,
+            num_noised=self.num_noised,
+            in_pairs=self.antithetic,
+            posterior_mean=self.posterior_mean,
+            generator=generator,
+        )
         s = score(energy, y, create_graph=True)
         value = _mean_squared_norm(s - target)
         trivial = _mean_squared_norm(target)

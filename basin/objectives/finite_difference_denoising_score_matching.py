@@ -27,10 +27,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from basin.core.conditions import first_rows, repeated
+from basin.core.conditions import repeated
+from basin.core.denoising import denoising_targets
 from basin.core.directions import FINITE_DIFFERENCES, sphere_like
-from basin.core.noise import antithetic
-from basin.core.posterior_mean import STABLE_TARGETS, posterior_mean_targets
+from basin.core.posterior_mean import STABLE_TARGETS
 from basin.core.references import Reference
 from basin.core.tensors import normal_like, num_event_dimensions
 from basin.core.types import Loss, Objective
@@ -119,16 +119,15 @@ class FiniteDifferenceDenoisingScoreMatching(Objective):
         del x, generator
 
     def __call__(self, energy: Any, x: Tensor, state: None, generator: torch.Generator) -> Loss:
-        source = x[: self.num_noised]
-        energy = first_rows(energy, self.num_noised)
-        z = normal_like(source, generator)
-        if self.antithetic:
-            z, source, energy = antithetic(z), torch.cat([source, source]), repeated(energy, 2)
-        y = source + self.sigma * z
-        target = z / -self.sigma
-        if self.posterior_mean:
-            sigma = torch.full((len(y),), self.sigma, dtype=y.dtype, device=y.device)
-            target, _ = posterior_mean_targets(y, x, sigma)
+        energy, y, target = denoising_targets(
+            energy,
+            x,
+            self.sigma,
+            num_noised=self.num_noised,
+            in_pairs=self.antithetic,
+            posterior_mean=self.posterior_mean,
+            generator=generator,
+        )
         radius = _radius(self.radius, self.sigma)
         errors, trivial = _errors(energy, y, target, radius, self.num_directions, generator)
         value = errors.mean()
@@ -136,9 +135,6 @@ class FiniteDifferenceDenoisingScoreMatching(Objective):
 
     def noise_level(self, state: None) -> float:
         return self.sigma
-
-    def explain(self, state: None) -> str:
-        return ""
 
     def blindness(self, state: None) -> str:
         return scores_are_blind(f"at sigma {self.sigma:.3g}")

@@ -35,8 +35,9 @@ from torch import Tensor
 
 from basin.core.gradients import score
 from basin.core.references import Reference
+from basin.core.smoothing import smoothed
 from basin.core.tensors import event_sum, normal_like
-from basin.core.types import Kernel, Loss, Objective, Watched
+from basin.core.types import Kernel, Loss
 from basin.core.validation import non_negative, positive_integer
 from basin.mcmc.langevin_proposal import langevin_proposal
 from basin.objectives.sampled import (
@@ -44,18 +45,16 @@ from basin.objectives.sampled import (
     SHORT_LANGEVIN,
     DataLaw,
     NewStarts,
-    alarm_of,
+    Sampled,
     at_rows,
-    calmer_than,
     check_sampler,
     contrast,
     draws,
     finished,
-    noised,
     refuse_conditions,
     shuffled,
-    travel,
     visited,
+    visits_are_blind,
     watched_terms,
 )
 from basin.samplers.langevin import Langevin
@@ -134,7 +133,7 @@ class ImprovedContrastiveDivergenceState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ImprovedContrastiveDivergence(Objective, Watched):
+class ImprovedContrastiveDivergence(Sampled):
     """Persistent CD with the KL term that contrastive divergence drops, and augmented chains.
 
     Args:
@@ -165,8 +164,6 @@ class ImprovedContrastiveDivergence(Objective, Watched):
 
     uses_score: ClassVar[bool] = True
     needs_noise_level: ClassVar[bool] = False
-    normalises: ClassVar[bool] = False
-    is_a_score_of_fit: ClassVar[bool] = False
     meanings: ClassVar[Mapping[str, str]] = {
         **SAMPLED_TERMS,
         "kl": "KL(sampler || model) - log Z, in nats: the free energy of the chains, which "
@@ -231,7 +228,7 @@ class ImprovedContrastiveDivergence(Objective, Watched):
         generator: torch.Generator,
     ) -> Loss:
         refuse_conditions(energy, self)
-        x = noised(x, self.sigma, generator)
+        x = smoothed(x, self.sigma, generator)
         n = min(self.num_chains, len(x), self.buffer_size - 1)
         places = shuffled(state.buffer, generator)
         others = state.buffer[places[n : n + _NUM_REFERENCES]]
@@ -250,7 +247,7 @@ class ImprovedContrastiveDivergence(Objective, Watched):
 
     def _augmented(self, x: Tensor, generator: torch.Generator) -> Tensor:
         if isinstance(self.augmentation, float | int):
-            return noised(x, self.augmentation, generator)
+            return smoothed(x, self.augmentation, generator)
         return self.augmentation(x, generator).detach()
 
     def _moved(self, energy: Any, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -268,21 +265,8 @@ class ImprovedContrastiveDivergence(Objective, Watched):
     def _new_starts(self) -> NewStarts:
         return NewStarts(self.reinitialise, self.width, self.restart_at_data)
 
-    def alarm(self, terms: Mapping[str, float]) -> str:
-        return alarm_of(terms)
-
-    def calmer(self) -> ImprovedContrastiveDivergence:
-        return calmer_than(self)
-
     def noise_level(self, state: ImprovedContrastiveDivergenceState) -> float | None:
         return self.sigma or None
 
-    def explain(self, state: ImprovedContrastiveDivergenceState) -> str:
-        return ""
-
     def blindness(self, state: ImprovedContrastiveDivergenceState) -> str:
-        return (
-            f"in a visit its chains go {travel(self.kernel, self.num_steps)} and none crosses a "
-            "barrier of many nats: each far mode holds as many as start or fall there, whatever "
-            "mass exp(-E) gives it"
-        )
+        return visits_are_blind(self.kernel, self.num_steps)

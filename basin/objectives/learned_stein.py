@@ -31,10 +31,11 @@ from basin.core.directions import random_signs_like
 from basin.core.gradients import score
 from basin.core.references import Reference
 from basin.core.smoothing import Smoothing, smoothed, smoothing, smoothing_level
+from basin.core.streams import weights_generator
 from basin.core.tensors import event_sum
 from basin.core.types import Learned, Loss, Objective
 from basin.core.validation import positive, positive_integer
-from basin.energies.networks.vector_network import VectorNetwork
+from basin.energies.networks.vector_network import VectorNetwork, check_widths
 from basin.objectives.meanings import scores_are_blind
 
 __all__ = ["LearnedStein", "LearnedSteinState", "learned_stein"]
@@ -141,15 +142,12 @@ class LearnedStein(Objective):
         positive_integer(learned_steps=self.learned_steps)
         if self.num_probes is not None:
             positive_integer(num_probes=self.num_probes)
-        if len(self.hidden) == 0:
-            raise ValueError("hidden must name at least one width, got ()")
-        positive_integer(**{f"hidden[{i}]": width for i, width in enumerate(self.hidden)})
+        check_widths(self.hidden)
         smoothing_level(self.sigma)
 
     def init(self, x: Tensor, generator: torch.Generator) -> LearnedSteinState:
         dim = x[0].numel()
-        seeded = torch.Generator().manual_seed(_seed(generator))
-        critic = VectorNetwork(dim, dim, self.hidden, seeded)
+        critic = VectorNetwork(dim, dim, self.hidden, weights_generator(generator))
         return LearnedSteinState(critic.to(x), smoothing(self.sigma, x))
 
     def __call__(
@@ -226,8 +224,3 @@ def _of_shape(f: Tensor, x: Tensor) -> Tensor:
             f"got {tuple(f.shape)}"
         )
     return f
-
-
-def _seed(generator: torch.Generator) -> int:
-    """A seed for weights, which are drawn on the CPU wherever ``generator`` lives."""
-    return int(torch.randint(2**62, (), generator=generator, device=generator.device))

@@ -116,9 +116,6 @@ class NonNegativeScoreMatching(Objective):
     def noise_level(self, state: None) -> None:
         return None
 
-    def explain(self, state: None) -> str:
-        return ""
-
     def blindness(self, state: None) -> str:
         return scores_are_blind("at the data")
 

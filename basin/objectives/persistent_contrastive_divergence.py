@@ -30,25 +30,24 @@ import torch
 from torch import Tensor
 
 from basin.core.references import Reference
-from basin.core.types import Kernel, Loss, Objective, Watched
+from basin.core.smoothing import smoothed
+from basin.core.types import Kernel, Loss
 from basin.core.validation import positive_integer
 from basin.objectives.sampled import (
     SAMPLED_TERMS,
     SHORT_LANGEVIN,
     DataLaw,
     NewStarts,
-    alarm_of,
+    Sampled,
     at_rows,
-    calmer_than,
     check_sampler,
     contrast,
     draws,
     finished,
-    noised,
     refuse_conditions,
     shuffled,
-    travel,
     visited,
+    visits_are_blind,
     watched_terms,
 )
 
@@ -63,7 +62,7 @@ class PersistentContrastiveDivergenceState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PersistentContrastiveDivergence(Objective, Watched):
+class PersistentContrastiveDivergence(Sampled):
     """Persistent contrastive divergence (PCD): chains live on in a replay buffer.
 
     Args:
@@ -88,8 +87,6 @@ class PersistentContrastiveDivergence(Objective, Watched):
 
     uses_score: ClassVar[bool] = False
     needs_noise_level: ClassVar[bool] = False
-    normalises: ClassVar[bool] = False
-    is_a_score_of_fit: ClassVar[bool] = False
     meanings: ClassVar[Mapping[str, str]] = SAMPLED_TERMS
     references: ClassVar[tuple[Reference, ...]] = (
         Reference(
@@ -135,7 +132,7 @@ class PersistentContrastiveDivergence(Objective, Watched):
         generator: torch.Generator,
     ) -> Loss:
         refuse_conditions(energy, self)
-        x = noised(x, self.sigma, generator)
+        x = smoothed(x, self.sigma, generator)
         n = min(self.num_chains, len(x), self.buffer_size)
         places = shuffled(state.buffer, generator)[:n]
         start = visited(state.buffer, places, x, state.law, self._new_starts, generator)
@@ -149,21 +146,8 @@ class PersistentContrastiveDivergence(Objective, Watched):
     def _new_starts(self) -> NewStarts:
         return NewStarts(self.reinitialise, self.width, self.restart_at_data)
 
-    def alarm(self, terms: Mapping[str, float]) -> str:
-        return alarm_of(terms)
-
-    def calmer(self) -> PersistentContrastiveDivergence:
-        return calmer_than(self)
-
     def noise_level(self, state: PersistentContrastiveDivergenceState) -> float | None:
         return self.sigma or None
 
-    def explain(self, state: PersistentContrastiveDivergenceState) -> str:
-        return ""
-
     def blindness(self, state: PersistentContrastiveDivergenceState) -> str:
-        return (
-            f"in a visit its chains go {travel(self.kernel, self.num_steps)} and none crosses a "
-            "barrier of many nats: each far mode holds as many as start or fall there, whatever "
-            "mass exp(-E) gives it"
-        )
+        return visits_are_blind(self.kernel, self.num_steps)

@@ -108,8 +108,5 @@ class PseudoLikelihood(Objective):
     def noise_level(self, state: None) -> None:
         return None
 
-    def explain(self, state: None) -> str:
-        return ""
-
     def blindness(self, state: None) -> str:
         return neighbours_are_blind("it learns each coordinate's law given the others")

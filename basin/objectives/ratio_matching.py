@@ -109,8 +109,5 @@ class RatioMatching(Objective):
     def noise_level(self, state: None) -> None:
         return None
 
-    def explain(self, state: None) -> str:
-        return ""
-
     def blindness(self, state: None) -> str:
         return neighbours_are_blind("it compares each row with rows that differ in one coordinate")

@@ -33,13 +33,12 @@ from basin.core.noise import log_uniform_stratified
 from basin.core.noise_levels import NoiseLevels, noise_levels
 from basin.core.references import Reference
 from basin.core.tensors import event_sum, expand_like, normal_like
-from basin.core.types import Kernel, Loss, Objective, Watched
+from basin.core.types import Kernel, Loss
 from basin.core.validation import positive
 from basin.objectives.sampled import (
     RECOVERY_TERMS,
     DataLaw,
-    alarm_of,
-    calmer_than,
+    Sampled,
     check_sampler,
     contrast,
     draws,
@@ -102,7 +101,7 @@ class RecoveryLikelihoodState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RecoveryLikelihood(Objective, Watched):
+class RecoveryLikelihood(Sampled):
     """Recovery likelihood: conditional energies on a ladder of noise levels, by short chains.
 
     Args:
@@ -120,8 +119,6 @@ class RecoveryLikelihood(Objective, Watched):
 
     uses_score: ClassVar[bool] = False
     needs_noise_level: ClassVar[bool] = True
-    normalises: ClassVar[bool] = False
-    is_a_score_of_fit: ClassVar[bool] = False
     meanings: ClassVar[Mapping[str, str]] = RECOVERY_TERMS
     references: ClassVar[tuple[Reference, ...]] = (
         Reference(
@@ -169,12 +166,6 @@ class RecoveryLikelihood(Objective, Watched):
         seen = conditional.first(num_watched(len(x)))
         terms |= watched_terms(seen, start, u, terms["gap"], unit)
         return finished(value, terms, state)
-
-    def alarm(self, terms: Mapping[str, float]) -> str:
-        return alarm_of(terms)
-
-    def calmer(self) -> RecoveryLikelihood:
-        return calmer_than(self)
 
     def noise_level(self, state: RecoveryLikelihoodState) -> None:
         return None

@@ -16,20 +16,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from basin.core.conditions import Given
 from basin.core.gradients import score
+from basin.core.smoothing import smoothed
 from basin.core.tensors import (
     event_mean_square,
     expand_like,
-    normal_like,
     num_event_dimensions,
 )
-from basin.core.types import Kernel, Loss
+from basin.core.types import Kernel, Loss, Objective, Watched
 from basin.core.validation import in_unit_interval, non_negative, positive, positive_integer
 from basin.mcmc.finiteness import finite_rows
 from basin.objectives.meanings import ENERGY_TERMS
@@ -125,11 +125,6 @@ class DataLaw(NamedTuple):
         return (self.mean.to(x) + width * (z @ factor)).reshape(n, *x.shape[1:])
 
 
-def noised(x: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """``x + sigma z``; ``x`` itself when sigma is zero."""
-    return x + sigma * normal_like(x, generator) if sigma else x
-
-
 def draws(
     energy: Any, kernel: Kernel, start: Tensor, num_steps: int, generator: torch.Generator
 ) -> Tensor:
@@ -162,7 +157,7 @@ def contrast(
 def watched_terms(
     energy: Any, start: Tensor, end: Tensor, gap: Tensor, law: DataLaw
 ) -> dict[str, Tensor]:
-    """What :func:`alarm_of` looks at, in the units of ``law`` and from its mean.
+    """What :meth:`Sampled.alarm` looks at, in the units of ``law`` and from its mean.
 
     ``energy`` is that of the first :func:`num_watched` rows of ``end``.
     """
@@ -183,37 +178,42 @@ def num_watched(n: int) -> int:
     return min(n, _NUM_GRADIENTS)
 
 
-def alarm_of(terms: Mapping[str, float]) -> str:
-    """What is wrong with a step of training by sampling; empty when nothing is."""
-    if terms["lost"] > 0:
-        return f"{terms['lost']:.3g} of the chains are not finite any more"
-    if not abs(terms["gap_per_dimension"]) <= _GAP_BAND:
-        return (
-            f"the energy gap is out of band: E_data - E_model is {terms['gap']:.4g} nats, "
-            f"{terms['gap_per_dimension']:.4g} a dimension where {_GAP_BAND:g} are allowed"
-        )
-    if not terms["sampler_gradient"] <= _GRADIENT_LIMIT:
-        return (
-            f"the sampler's gradients explode: {terms['sampler_gradient']:.4g} in units of the "
-            f"data's standard deviation, where {_GRADIENT_LIMIT:g} are allowed"
-        )
-    if terms["outside"] > _SHARE_OUTSIDE:
-        return (
-            f"the chains have left the data: {terms['outside']:.3g} of them are farther than "
-            f"{_FAR:g} standard deviations from its mean"
-        )
-    if terms["moved"] == 0:
-        return "the chains are stuck: not one has moved in this step"
-    return ""
+class Sampled(Objective, Watched):
+    """An objective with chains: fields ``kernel`` and ``num_steps``, terms of ``watched_terms``."""
 
+    normalises: ClassVar[bool] = False
+    is_a_score_of_fit: ClassVar[bool] = False
 
-def calmer_than(objective: Any) -> Any:
-    """The same objective with half the sampling step, where it has one, and twice the steps."""
-    changed: dict[str, Any] = {"num_steps": 2 * objective.num_steps}
-    if hasattr(objective.kernel, "step_size"):
-        step_size = objective.kernel.step_size / 2
-        changed["kernel"] = replace(objective.kernel, step_size=step_size)
-    return replace(objective, **changed)
+    def alarm(self, terms: Mapping[str, float]) -> str:
+        if terms["lost"] > 0:
+            return f"{terms['lost']:.3g} of the chains are not finite any more"
+        if not abs(terms["gap_per_dimension"]) <= _GAP_BAND:
+            return (
+                f"the energy gap is out of band: E_data - E_model is {terms['gap']:.4g} nats, "
+                f"{terms['gap_per_dimension']:.4g} a dimension where {_GAP_BAND:g} are allowed"
+            )
+        if not terms["sampler_gradient"] <= _GRADIENT_LIMIT:
+            return (
+                f"the sampler's gradients explode: {terms['sampler_gradient']:.4g} in units of the "
+                f"data's standard deviation, where {_GRADIENT_LIMIT:g} are allowed"
+            )
+        if terms["outside"] > _SHARE_OUTSIDE:
+            return (
+                f"the chains have left the data: {terms['outside']:.3g} of them are farther than "
+                f"{_FAR:g} standard deviations from its mean"
+            )
+        if terms["moved"] == 0:
+            return "the chains are stuck: not one has moved in this step"
+        return ""
+
+    def calmer(self) -> Objective:
+        """The same objective with half the sampling step, where it has one, and twice the steps."""
+        objective: Any = self
+        changed: dict[str, Any] = {"num_steps": 2 * objective.num_steps}
+        if hasattr(objective.kernel, "step_size"):
+            step_size = objective.kernel.step_size / 2
+            changed["kernel"] = replace(objective.kernel, step_size=step_size)
+        return replace(objective, **changed)
 
 
 def check_sampler(
@@ -249,6 +249,15 @@ def travel(kernel: Any, num_steps: int) -> str:
     return f"about sqrt(2 x {step_size:g} x {num_steps}) = {reach:.2g} a coordinate"
 
 
+def visits_are_blind(kernel: Any, num_steps: int) -> str:
+    """Why chains that live on in a buffer miss the weights of far modes."""
+    return (
+        f"in a visit its chains go {travel(kernel, num_steps)} and none crosses a "
+        "barrier of many nats: each far mode holds as many as start or fall there, whatever "
+        "mass exp(-E) gives it"
+    )
+
+
 def finished(value: Tensor, terms: dict[str, Tensor], state: Any) -> Loss:
     """A loss whose terms are detached."""
     return Loss(value, {name: term.detach() for name, term in terms.items()}, state)
@@ -257,7 +266,7 @@ def finished(value: Tensor, terms: dict[str, Tensor], state: Any) -> Loss:
 def at_rows(x: Tensor, n: int, sigma: float, generator: torch.Generator) -> Tensor:
     """``n`` chains at rows of ``x`` drawn with replacement, blurred like the data."""
     places = torch.randint(len(x), (n,), generator=generator, device=generator.device)
-    return noised(x[places.to(x.device)], sigma, generator)
+    return smoothed(x[places.to(x.device)], sigma, generator)
 
 
 def visited(

@@ -24,18 +24,17 @@ from torch import Tensor
 
 from basin.core.conditions import first_rows
 from basin.core.references import Reference
-from basin.core.types import Kernel, Loss, Objective, Watched
+from basin.core.smoothing import smoothed
+from basin.core.types import Kernel, Loss
 from basin.objectives.sampled import (
     SAMPLED_TERMS,
     SHORT_LANGEVIN,
     DataLaw,
-    alarm_of,
-    calmer_than,
+    Sampled,
     check_sampler,
     contrast,
     draws,
     finished,
-    noised,
     num_watched,
     travel,
     watched_terms,
@@ -51,7 +50,7 @@ class ShortRunState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ShortRunMaximumLikelihood(Objective, Watched):
+class ShortRunMaximumLikelihood(Sampled):
     """Maximum likelihood with short chains from noise, started anew at every training step.
 
     Args:
@@ -70,8 +69,6 @@ class ShortRunMaximumLikelihood(Objective, Watched):
 
     uses_score: ClassVar[bool] = False
     needs_noise_level: ClassVar[bool] = False
-    normalises: ClassVar[bool] = False
-    is_a_score_of_fit: ClassVar[bool] = False
     meanings: ClassVar[Mapping[str, str]] = SAMPLED_TERMS
     references: ClassVar[tuple[Reference, ...]] = (
         Reference(
@@ -98,27 +95,18 @@ class ShortRunMaximumLikelihood(Objective, Watched):
     def __call__(
         self, energy: Any, x: Tensor, state: ShortRunState, generator: torch.Generator
     ) -> Loss:
-        x = noised(x, self.sigma, generator)
+        x = smoothed(x, self.sigma, generator)
         n = len(x[: self.num_chains])
         of_chains = first_rows(energy, self.num_chains)
-        start = noised(state.law.draw(n, x, generator), self.sigma, generator)
+        start = smoothed(state.law.draw(n, x, generator), self.sigma, generator)
         end = draws(of_chains, self.kernel, start, self.num_steps, generator)
         value, terms = contrast(energy(x), of_chains(end), self.energy_l2)
         seen = first_rows(energy, num_watched(n))
         terms |= watched_terms(seen, start, end, terms["gap"], state.law)
         return finished(value, terms, state)
 
-    def alarm(self, terms: Mapping[str, float]) -> str:
-        return alarm_of(terms)
-
-    def calmer(self) -> ShortRunMaximumLikelihood:
-        return calmer_than(self)
-
     def noise_level(self, state: ShortRunState) -> float | None:
         return self.sigma or None
-
-    def explain(self, state: ShortRunState) -> str:
-        return ""
 
     def blindness(self, state: ShortRunState) -> str:
         return (

@@ -9,6 +9,7 @@ from basin.partition.heat_equation import HeatResidual as HeatResidual
 from basin.partition.heat_equation import heat_residual as heat_residual
 from basin.partition.heat_equation import noise_ladder as noise_ladder
 from basin.partition.log_z import LogZ as LogZ
+from basin.partition.log_z import LogZNotEstimated as LogZNotEstimated
 from basin.partition.quadrature import MassOutside as MassOutside
 from basin.partition.quadrature import find_bounds as find_bounds
 from basin.partition.quadrature import mass_outside as mass_outside
@@ -17,6 +18,7 @@ from basin.partition.quadrature import quadrature as quadrature
 __all__ = [
     "HeatResidual",
     "LogZ",
+    "LogZNotEstimated",
     "MassOutside",
     "energies_in_blocks",
     "enumeration",

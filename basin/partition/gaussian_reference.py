@@ -20,7 +20,7 @@ from torch import Tensor
 
 from basin.core.validation import positive, positive_integer
 from basin.partition.blocks import energies_in_blocks
-from basin.partition.log_z import NORMAL_95, LogZ
+from basin.partition.log_z import NORMAL_95, LogZ, LogZNotEstimated
 
 __all__ = ["gaussian_reference"]
 
@@ -53,7 +53,7 @@ def gaussian_reference(
 
     Raises:
         ValueError: a covariance that is not positive definite, or of a wrong shape.
-        RuntimeError: the effective sample size collapsed; the message says what to try.
+        LogZNotEstimated: the effective sample size collapsed; the message says what to try.
 
     Example:
         >>> import torch
@@ -82,7 +82,7 @@ def gaussian_reference(
     effective = float(torch.exp(2 * log_sum - torch.logsumexp(2 * log_weights, dim=0)))
     if not effective >= minimum_effective_sample_size:  # also when it is NaN
         share = float((log_weights.max() - log_sum).exp())
-        raise RuntimeError(
+        raise LogZNotEstimated(
             f"effective_sample_size must be at least {minimum_effective_sample_size:g} for log Z "
             f"to mean anything, got {effective:.1f} of {num_samples} draws (the largest weight "
             f"carries {share:.0%}); move or widen the Gaussian, take more draws, or use a method "

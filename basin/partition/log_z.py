@@ -14,12 +14,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["LogZ"]
+__all__ = ["LogZ", "LogZNotEstimated"]
 
 NORMAL_95 = 1.959964
 """Two-sided 95% quantile of the standard normal."""
 
 _KINDS = ("exact", "interval", "bounds")
+
+
+class LogZNotEstimated(RuntimeError):
+    """A method was run and its answer would mean nothing; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from basin.datasets.rows import Rows
 from basin.energies.composed.standardised import Standardised
 from basin.objectives.dual_score_matching import DualScoreMatching
 from basin.partition.enumeration import enumeration
+from basin.partition.log_z import LogZNotEstimated
 from basin.sampling.progress import Progress
 from basin.training.adam import Adam
 from basin.training.average import WeightAverage
@@ -584,7 +585,7 @@ class _Job:
             if sigma >= highest:
                 return top.to_json()
             return log_z_down_the_ladder(self.core, rows, sigma, highest, top, generator).to_json()
-        except RuntimeError as error:  # the training is done: what it learned is kept
+        except LogZNotEstimated as error:  # the training is done: what it learned is kept
             warnings.warn(
                 f"log Z is not known, so log_prob will not answer (energies and samples will): "
                 f"{error}. Train for longer, or give one by Run.with_log_z",

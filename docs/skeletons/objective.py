@@ -68,8 +68,5 @@ class MyObjective(Objective):
     def noise_level(self, state: None) -> float:
         return self.sigma
 
-    def explain(self, state: None) -> str:
-        return ""
-
     def blindness(self, state: None) -> str:
         return "why the weights of far modes cannot be seen, or nothing where they can"

@@ -21,7 +21,7 @@ import basin
 from basin.core.conditions import Given
 from basin.core.describe import build, describe
 from basin.objectives.contrastive_divergence import ContrastiveDivergence, contrastive_divergence
-from basin.objectives.sampled import DataLaw, alarm_of, contrast, draws, watched_terms
+from basin.objectives.sampled import DataLaw, contrast, draws, watched_terms
 from basin.samplers import MALA, Langevin
 
 SIGMA, VARIANCE = 0.5, 1.75  # the data's own variance; blurred 2
@@ -224,7 +224,9 @@ def test_lost_and_far_and_stuck_chains_are_seen_in_the_terms():
     assert float(terms["lost"]) == 0.25
     assert float(terms["outside"]) == 0.25
     still = watched_terms(lambda x: x.sum(1), start, start, torch.tensor(0.0), law)
-    assert alarm_of({"gap": 0.0, **{name: float(term) for name, term in still.items()}})
+    assert ContrastiveDivergence().alarm(
+        {"gap": 0.0, **{name: float(term) for name, term in still.items()}}
+    )
 
 
 def test_a_step_too_large_is_a_loss_that_is_not_finite_and_no_exception():

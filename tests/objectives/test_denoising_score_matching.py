@@ -136,7 +136,7 @@ def test_a_posterior_without_the_source_is_caught(monkeypatch):
     """Mutant: each point's own source left out of its reference batch."""
     from basin.core.posterior_mean import posterior_mean_targets
 
-    module = importlib.import_module("basin.objectives.denoising_score_matching")
+    module = importlib.import_module("basin.core.denoising")
 
     def without_source(y, reference, sigma):
         rows = [

@@ -24,6 +24,13 @@ from basin.energies.networks.mlp import hidden_layers
 __all__ = []  # for the objectives, which import by path
 
 
+def check_widths(hidden: Sequence[int]) -> None:
+    """Refuse ``hidden`` that names no width, or one that is no positive whole number."""
+    if len(hidden) == 0:
+        raise ValueError("hidden must name at least one width, got ()")
+    positive_integer(**{f"hidden[{i}]": width for i, width in enumerate(hidden)})
+
+
 class VectorNetwork(nn.Module):
     """``[batch, num_inputs] -> [batch, num_outputs]``.
 

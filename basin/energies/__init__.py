@@ -5,6 +5,7 @@ from basin.energies.analytic.fitted import fit_gaussian as fit_gaussian
 from basin.energies.analytic.fitted import fit_gaussian_mixture as fit_gaussian_mixture
 from basin.energies.analytic.gaussian import Gaussian as Gaussian
 from basin.energies.analytic.gaussian_mixture import GaussianMixture as GaussianMixture
+from basin.energies.analytic.noised_gaussian_mixture import NoisedGaussianMixture as NoisedGaussianMixture
 from basin.energies.composed.at_condition import AtCondition as AtCondition
 from basin.energies.composed.at_noise_level import AtNoiseLevel as AtNoiseLevel
 from basin.energies.composed.mixture import Mixture as Mixture
@@ -41,6 +42,7 @@ __all__ = [
     "MLP",
     "Mixture",
     "NoiseConditional",
+    "NoisedGaussianMixture",
     "Product",
     "ResNet",
     "RestrictedBoltzmannMachine",

@@ -21,6 +21,7 @@ from basin.energies import (
     GaussianMixture,
     Mixture,
     NoiseConditional,
+    NoisedGaussianMixture,
     Product,
     ResNet,
     Standardised,
@@ -40,6 +41,7 @@ EXAMPLES = {
     "conv": lambda: Conv((1, 2, 1), channels=(2, 3), activation="softplus", confinement=0.1),
     "resnet": lambda: ResNet(2, width=4, num_blocks=2, activation="gelu", seed=7),
     "noise conditional": lambda: AtNoiseLevel(NoiseConditional(2, hidden=(4,)), 0.3),
+    "blurred mixture": lambda: AtNoiseLevel(NoisedGaussianMixture(2, 3), 0.3),
     "gaussian": lambda: Gaussian([1.0, 1 / 3], COVARIANCE),
     "mixture of gaussians": lambda: GaussianMixture(
         [[0.0, 1.0], [0.1, -1.0]], [COVARIANCE, COVARIANCE], [0.2, 0.8]

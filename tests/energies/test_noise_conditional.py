@@ -9,9 +9,11 @@ from basin.core.gradients import dual_score, score
 from basin.energies.networks.noise_conditional import NoiseConditional
 
 
-def fitted(dim=3, activation="silu", dtype=torch.float64):
+def fitted(activation="silu", dtype=torch.float64, num_components=1):
     generator = torch.Generator().manual_seed(0)
-    energy = NoiseConditional(dim, hidden=(16, 8), activation=activation).to(dtype)
+    energy = NoiseConditional(
+        3, hidden=(16, 8), activation=activation, num_components=num_components
+    ).to(dtype)
     mixing = torch.randn(3, 3, generator=generator, dtype=dtype)
     energy.fit_base(torch.randn(100, 3, generator=generator, dtype=dtype) @ mixing + 2)
     return energy
@@ -25,7 +27,7 @@ def points(n=7, dtype=torch.float64):
 
 @pytest.mark.parametrize("activation", ["silu", "softplus", "gelu", "tanh"])
 def test_both_derivatives_in_closed_form_are_those_of_autograd(activation):
-    energy = fitted(activation=activation)
+    energy = fitted(activation=activation, num_components=4)
     x, sigma = points()
     closed = dual_score(energy, x, sigma)
     by_autograd = dual_score(lambda y, s: energy(y, s), x, sigma)
@@ -34,8 +36,9 @@ def test_both_derivatives_in_closed_form_are_those_of_autograd(activation):
     assert torch.allclose(energy.score(x, sigma), closed[0], rtol=1e-12)
 
 
-def test_parameter_gradients_of_a_loss_on_both_are_those_of_autograd():
-    energy = fitted()
+@pytest.mark.parametrize("num_components", [1, 4])
+def test_parameter_gradients_of_a_loss_on_both_are_those_of_autograd(num_components):
+    energy = fitted(num_components=num_components)
     x, sigma = points()
 
     def gradients(function):
@@ -66,6 +69,25 @@ def test_without_its_network_it_is_the_blurred_gaussian():
         mean, covariance = energy.base_law(sigma)
         gaussian = torch.distributions.MultivariateNormal(mean, covariance)
         assert torch.allclose(-energy(x, sigma), gaussian.log_prob(x), rtol=1e-10)
+
+
+def test_images_start_from_a_mixture_and_rows_from_one_gaussian():
+    assert NoiseConditional(10).base.num_components == 1
+    assert NoiseConditional((1, 8, 8)).base.num_components == 20
+    assert NoiseConditional((28, 28), hidden=(4,)).base.num_components == 6
+    assert NoiseConditional((3, 50, 50), hidden=(4,)).base.num_components == 1
+    assert NoiseConditional(10, num_components=5).base.num_components == 5
+
+
+def test_without_its_network_an_image_is_the_blurred_mixture():
+    rows = torch.randn(100, 3, generator=torch.Generator().manual_seed(2)).double()
+    energy = fitted(num_components=4)
+    energy.fit_base(torch.cat([rows, rows + 8]))
+    with torch.no_grad():
+        energy.output.weight.zero_()
+    x, sigma = points()
+    torch.testing.assert_close(energy(x, sigma), energy.base(x, sigma))
+    assert energy.base.weights.count_nonzero() == 4
 
 
 def test_the_base_law_has_the_moments_of_the_rows_and_of_its_draws():

@@ -5,10 +5,12 @@ from basin.energies.analytic.fitted import fit_gaussian as fit_gaussian
 from basin.energies.analytic.fitted import fit_gaussian_mixture as fit_gaussian_mixture
 from basin.energies.analytic.gaussian import Gaussian as Gaussian
 from basin.energies.analytic.gaussian_mixture import GaussianMixture as GaussianMixture
+from basin.energies.analytic.noised_gaussian_mixture import NoisedGaussianMixture as NoisedGaussianMixture
 
 __all__ = [
     "Gaussian",
     "GaussianMixture",
+    "NoisedGaussianMixture",
     "fit_gaussian",
     "fit_gaussian_mixture",
 ]

@@ -2,19 +2,19 @@
 
 With the data's mean m and covariance S = U diag(l) U', c = U'(x - m), d coordinates,
 
-    E(x, sigma) = sum_i [ c_i^2 / 2(l_i + sigma^2) + log(2 pi (l_i + sigma^2)) / 2 ]
+    E(x, sigma) = -log sum_k w_k N(x; m_k, C_k + sigma^2 I)
                 + network( c_i / sqrt(l_i + sigma^2),  c_i / sqrt(r^2 + sigma^2) for each r,
                            log sigma,  sin and cos(k log sigma / 2) for k = 1, 2, 3 )
 
-The first line is -log N(x; m, S + sigma^2 I): exact for Gaussian data, and for any data as sigma
-grows beyond their diameter, where the network has nothing left to say. The features are of order
-one at every level; r are lengths of detail, given as fractions of the data's standard deviation.
-Used with dual score matching (Guth, Kadkhodaie & Simoncelli 2025) and ladders of denoising score
-matching (Song & Ermon 2019).
+The first line, the base, is a Gaussian (rows) or a mixture of them (images), blurred: exact for
+such data, and for any data as sigma grows beyond their diameter, where the network has nothing left
+to say. The features are of order one at every level; r are lengths of detail, given as fractions of
+the data's standard deviation. Used with dual score matching (Guth, Kadkhodaie & Simoncelli 2025)
+and ladders of denoising score matching (Song & Ermon 2019).
 
 The network's last layer has no bias: it is not identifiable from scores. Cost: two d x d products
-for the rotation, one product a layer for the energy and twice that for both derivatives, which are
-in closed form: a loss on them takes one ordinary backward pass.
+for the rotation and two for each component, one product a layer for the energy and twice that for
+both derivatives, which are in closed form: a loss on them takes one ordinary backward pass.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ import torch
 from torch import Tensor, nn
 
 from basin.core.room import take_room
-from basin.core.validation import all_finite, positive, seed_number
+from basin.core.streams import stream
+from basin.core.validation import positive, seed_number
+from basin.energies.analytic.noised_gaussian_mixture import NoisedGaussianMixture
 from basin.energies.composed.at_noise_level import AtNoiseLevel
 from basin.energies.networks.activations import activation_named
 from basin.energies.networks.input_gradient import input_gradient
@@ -37,6 +39,8 @@ from basin.energies.networks.mlp import hidden_layers
 __all__ = ["NoiseConditional"]
 
 _NUM_WAVES = 3
+_NUM_IMAGE_COMPONENTS = 20
+_COMPONENT_NUMBERS = 2**22  # of the axes of all components of an image's base
 _LOG_SIGMA_SCALE = 0.5  # log sigma spans about +-4 over a ladder; half of it is of order one
 
 
@@ -44,7 +48,6 @@ class _Features(NamedTuple):
     """Inputs of the network, and the factors that lead its gradient back to x and log sigma."""
 
     centred: Tensor  # c, [batch, d]
-    variance: Tensor  # l + sigma^2, [batch, d]
     factors: list[Tensor]  # 1/sqrt(. + sigma^2), each [batch, d] or [batch, 1]
     values: Tensor  # [batch, features]
     level_slopes: Tensor  # d(level features)/d log sigma, [batch, level features]
@@ -58,10 +61,13 @@ class NoiseConditional(nn.Module):
         hidden: widths of the hidden layers; None: three of 128 up to 4 coordinates, of 256 beyond.
         activation: ``silu``, ``softplus``, ``gelu`` or ``tanh``.
         detail: lengths r of the features, as fractions of the data's standard deviation.
-        seed: of the initial weights.
+        num_components: Gaussians of the base, at most; None: one for rows, and for images 20, or
+            fewer from 21 x 21 on, where they would cost more than the network. Images of one kind
+            look alike, and a network takes long to find out: docs/measured.md has digits both ways.
+        seed: of the initial weights, and of the search for the components.
 
-    The Gaussian starts as N(0, I); :func:`basin.fit` fits it once to the training rows
-    (``fit_base``) and the model's file keeps it.
+    The base starts as N(0, I); :func:`basin.fit` fits it once to the training rows (``fit_base``)
+    and the model's file keeps it.
 
     Raises:
         ValueError: a parameter out of its range, rows of another dimension.
@@ -74,9 +80,9 @@ class NoiseConditional(nn.Module):
         (torch.Size([3]), torch.Size([3, 2]))
     """
 
-    base_mean: Tensor
-    base_rotation: Tensor
-    base_variance: Tensor
+    mean: Tensor
+    rotation: Tensor
+    variance: Tensor
     is_base_fitted: Tensor
 
     def __init__(
@@ -85,6 +91,7 @@ class NoiseConditional(nn.Module):
         hidden: Sequence[int] | None = None,
         activation: str = "silu",
         detail: Sequence[float] = (0.4, 0.12),
+        num_components: int | None = None,
         *,
         seed: int = 0,
     ) -> None:
@@ -107,43 +114,51 @@ class NoiseConditional(nn.Module):
         seed_number(seed=seed)
         generator = torch.Generator().manual_seed(seed)
         take_room("dim", d, d)  # the rotation to the axes of the data's covariance
+        if num_components is None:
+            num_components = _default_components(self.event_shape)
+        self.base = NoisedGaussianMixture(d, num_components)
+        self.num_components = num_components
         num_features = d * (1 + len(self.detail)) + 1 + 2 * _NUM_WAVES
         self.layers = hidden_layers(num_features, self.hidden, generator)
         self.output = linear_layer(self.hidden[-1], 1, generator, bias=False)
         with torch.no_grad():
-            self.output.weight.mul_(0.1)  # starts close to its Gaussian
-        self.register_buffer("base_mean", torch.zeros(d))
-        self.register_buffer("base_rotation", torch.eye(d))
-        self.register_buffer("base_variance", torch.ones(d))
+            self.output.weight.mul_(0.1)  # starts close to its base
+        self.register_buffer("mean", torch.zeros(d))
+        self.register_buffer("rotation", torch.eye(d))
+        self.register_buffer("variance", torch.ones(d))
         self.register_buffer("is_base_fitted", torch.tensor(False))
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """E(x, sigma), ``[batch]``; ``sigma`` is a positive number or ``[batch]``."""
-        features = self._features(x, sigma)
-        h = features.values
+        flat = flatten_event(self, x, self.event_shape)
+        h = self._features(flat, sigma).values
         for layer in self.layers:
             h = self._activation.value(layer(h))
-        return self.output(h).squeeze(-1) + self._base_energy(features)
+        return self.output(h).squeeze(-1) + self.base(flat, sigma)
 
     def score(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """-dE/dx in closed form, shape of ``x``."""
-        features = self._features(x, sigma)
+        flat = flatten_event(self, x, self.event_shape)
+        features = self._features(flat, sigma)
         in_centred, _ = self._feature_gradients(features)
-        return self._space_score(features, in_centred, x)
+        base = self.base.score(flat, sigma)
+        return (base - self._space_gradient(features, in_centred)).reshape(x.shape)
 
     def dual_score(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """``(-dE/dx, -dE/d log sigma)`` in closed form, shapes of ``x`` and ``[batch]``."""
-        features = self._features(x, sigma)
+        flat = flatten_event(self, x, self.event_shape)
+        features = self._features(flat, sigma)
         in_centred, in_level = self._feature_gradients(features)
-        variance = sigma.square()[:, None]
+        noise_variance = sigma.square()[:, None]
         # d(c f)/d log sigma = -sigma^2 f^3 c for a factor f = (. + sigma^2)^(-1/2)
         in_noise = (in_level * features.level_slopes).sum(1)
         for gradient, factor in zip(in_centred, features.factors, strict=True):
-            in_noise = in_noise - (gradient * features.centred * (variance * factor**3)).sum(1)
-        shrinkage = variance / features.variance
-        ratio = features.centred.square() / features.variance
-        in_noise = in_noise + (shrinkage * (1 - ratio)).sum(1)
-        return self._space_score(features, in_centred, x), -in_noise
+            in_noise = in_noise - (gradient * features.centred * (noise_variance * factor**3)).sum(
+                1
+            )
+        base, base_in_noise = self.base.dual_score(flat, sigma)
+        in_space = base - self._space_gradient(features, in_centred)
+        return in_space.reshape(x.shape), base_in_noise - in_noise
 
     def at(self, sigma: float) -> AtNoiseLevel:
         """The energy at one level, which samplers and quadratures take."""
@@ -151,53 +166,35 @@ class NoiseConditional(nn.Module):
 
     @torch.no_grad()
     def fit_base(self, x: Tensor) -> None:
-        """Set the Gaussian to the mean and covariance of the rows ``x`` ``[n, *event]``, n >= 2.
-
-        Each direction gets 1/n of the mean variance on top: n rows cannot tell a direction without
-        variance from one that moves once in n rows (pixels that were always blank so far).
-        """
-        rows = flatten_event(self, x, self.event_shape).double()
-        all_finite("x", rows)
-        if len(rows) < 2:
-            raise ValueError(f"fit_base needs at least two rows, got {len(rows)}")
-        mean = rows.mean(0)
-        centred = rows - mean
-        variance, rotation = torch.linalg.eigh(centred.T @ centred / (len(rows) - 1))
-        self.base_mean.copy_(mean)
-        self.base_rotation.copy_(rotation)
-        self.base_variance.copy_(variance.clamp_min(0) + variance.mean() / len(rows))
+        """Fit the base to the rows ``x`` ``[n, *event]``, n >= 2, and the features' axes to it."""
+        rows = flatten_event(self, x, self.event_shape)
+        self.base.fit(rows, stream(self.seed, "base"))
+        mean, covariance = self.base.moments(0)
+        variance, rotation = torch.linalg.eigh(covariance.double())
+        self.mean.copy_(mean)
+        self.rotation.copy_(rotation)
+        self.variance.copy_(variance.clamp_min(0))
         self.is_base_fitted.fill_(True)
 
     def base_law(self, sigma: float) -> tuple[Tensor, Tensor]:
-        """Mean ``[d]`` and covariance ``[d, d]`` of the Gaussian at a level."""
-        variance = self.base_variance + sigma**2
-        return self.base_mean, (self.base_rotation * variance) @ self.base_rotation.T
+        """Mean ``[d]`` and covariance ``[d, d]`` of the base at a level."""
+        return self.base.moments(sigma)
 
     def sample_base(self, n: int, generator: torch.Generator, sigma: float) -> Tensor:
-        """``n`` draws of the Gaussian at a level, ``[n, *event]``: where chains may start."""
-        z = torch.randn(
-            (n, len(self.base_mean)),
-            generator=generator,
-            dtype=self.base_mean.dtype,
-            device=self.base_mean.device,
-        )
-        flat = (z * (self.base_variance + sigma**2).sqrt()) @ self.base_rotation.T
-        return (flat + self.base_mean).reshape(n, *self.event_shape)
+        """``n`` draws of the base at a level, ``[n, *event]``: where chains may start."""
+        return self.base.sample_base(n, generator, sigma).reshape(n, *self.event_shape)
 
     def extra_repr(self) -> str:
         """Shown by ``print``."""
         return f"activation={self.activation!r}, detail={self.detail}"
 
-    def _features(self, x: Tensor, sigma: Tensor | float) -> _Features:
-        flat = flatten_event(self, x, self.event_shape)
+    def _features(self, flat: Tensor, sigma: Tensor | float) -> _Features:
         level = torch.as_tensor(sigma, dtype=flat.dtype, device=flat.device)
         level = level.reshape(-1, 1).expand(len(flat), 1)
-        centred = (flat - self.base_mean.to(flat)) @ self.base_rotation.to(flat)
-        base_variance = self.base_variance.to(flat)
+        centred = (flat - self.mean.to(flat)) @ self.rotation.to(flat)
         noise_variance = level.square()
-        variance = base_variance + noise_variance
-        mean_variance = base_variance.mean()
-        factors = [variance.rsqrt()]
+        mean_variance = self.variance.mean().to(flat)
+        factors = [(self.variance.to(flat) + noise_variance).rsqrt()]
         factors += [(r**2 * mean_variance + noise_variance).rsqrt() for r in self.detail]
         log_level = level.log()
         waves = torch.arange(1, _NUM_WAVES + 1, dtype=flat.dtype, device=flat.device) / 2
@@ -208,7 +205,7 @@ class NoiseConditional(nn.Module):
         slopes = torch.cat(
             [torch.full_like(log_level, _LOG_SIGMA_SCALE), waves * cosine, -waves * sine], dim=1
         )
-        return _Features(centred, variance, factors, values, slopes)
+        return _Features(centred, factors, values, slopes)
 
     def _feature_gradients(self, features: _Features) -> tuple[list[Tensor], Tensor]:
         """Gradient of the network in each block of space features, and in the level features."""
@@ -220,17 +217,21 @@ class NoiseConditional(nn.Module):
         blocks = list(gradient[:, : num_blocks * d].split(d, dim=1))
         return blocks, gradient[:, num_blocks * d :]
 
-    def _space_score(self, features: _Features, in_centred: list[Tensor], x: Tensor) -> Tensor:
-        gradient = features.centred / features.variance
+    def _space_gradient(self, features: _Features, in_centred: list[Tensor]) -> Tensor:
+        """Gradient of the network in ``x``, ``[batch, d]``."""
+        gradient = torch.zeros_like(features.centred)
         for block, factor in zip(in_centred, features.factors, strict=True):
             gradient = gradient + block * factor
-        return -(gradient @ self.base_rotation.to(gradient).T).reshape(x.shape)
-
-    def _base_energy(self, features: _Features) -> Tensor:
-        quadratic = features.centred.square() / features.variance
-        return 0.5 * (quadratic + (2 * math.pi * features.variance).log()).sum(1)
+        return gradient @ self.rotation.to(gradient).T
 
 
 def _default_widths(num_coordinates: int) -> tuple[int, ...]:
     """What the benchmarks of toy densities and of a 10-dimensional mixture need, and no more."""
     return (128, 128, 128) if num_coordinates <= 4 else (256, 256, 256)
+
+
+def _default_components(event_shape: tuple[int, ...]) -> int:
+    """One for rows: with 20, the 10-dimensional mixture of 8 was learned worse."""
+    if len(event_shape) == 1:
+        return 1
+    return max(1, min(_NUM_IMAGE_COMPONENTS, _COMPONENT_NUMBERS // math.prod(event_shape) ** 2))

@@ -107,7 +107,7 @@ class DenoisingScoreMatching(Objective):
     sigma: float | Literal["auto"] = 0.1
     antithetic: bool = True
     posterior_mean: bool = True
-    num_noised: int | None = 128
+    num_noised: int | None = 256
 
     def __post_init__(self) -> None:
         if isinstance(self.sigma, str):

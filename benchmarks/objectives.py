@@ -24,7 +24,6 @@ import math
 import multiprocessing
 import resource
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ SEED, DIMENSION = 0, 10
 WEIGHTS = torch.tensor([0.3, 0.2, 0.15, 0.1, 0.1, 0.07, 0.05, 0.03])
 GOOD_KL, NUM_LOOKS, NUM_DRAWS = 0.05, 8, 20_000
 LOOK_POINTS = 136  # a side: enough to tell when KL falls below GOOD_KL
-SLOW_STEP = {"num_steps": 12, "warmup_steps": 2}
+FEW_STEPS, MOST_STEPS, SHARE_OF_TRIAL = 10, 800, 0.02
 
 # By family, with the reason; what is not named takes fit's own settings. A quarter of the rows
 # where a step takes several derivatives or chain steps a row: more steps in the same time.
@@ -96,18 +95,24 @@ def train(kind: type[Objective], density: Any, seconds: float, look: Any) -> tup
     """A run that takes about ``seconds``, its milliseconds a step and its steps."""
     dim = density.event_shape[0]
     recipe = RECIPES.get(kind.__name__, {})
-    trial = {**recipe, **SLOW_STEP}
-    basin.fit(make_energy(kind(), dim), density, kind(), seed=SEED, **trial)  # imports, caches
-    start = time.perf_counter()
-    basin.fit(make_energy(kind(), dim), density, kind(), seed=SEED, **trial)
-    per_step = (time.perf_counter() - start) / SLOW_STEP["num_steps"]
-    for _ in range(2):  # the first estimate holds what fit does once; a longer one does not
-        steps = max(20, min(400, int(0.04 * seconds / per_step)))
-        start = time.perf_counter()
+
+    def seconds_of(steps: int) -> float:
         run = basin.fit(
-            make_energy(kind(), dim), density, kind(), seed=SEED, **recipe, num_steps=steps
+            make_energy(kind(), dim),
+            density,
+            kind(),
+            seed=SEED,
+            **recipe,
+            num_steps=steps,
+            evaluate_every=steps,
         )
-        per_step = run.history[-1]["seconds"] / steps
+        return run.history[-1]["seconds"]
+
+    seconds_of(FEW_STEPS)  # imports, caches
+    fixed, steps = seconds_of(FEW_STEPS), 10 * FEW_STEPS
+    while (taken := seconds_of(steps) - fixed) < SHARE_OF_TRIAL * seconds and steps < MOST_STEPS:
+        steps *= 2  # short runs mostly tell what fit does once
+    per_step = max(taken, 1e-6 * steps) / (steps - FEW_STEPS)
     steps = max(50, int(seconds / per_step))
     run = basin.fit(
         make_energy(kind(), dim),

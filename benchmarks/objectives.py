@@ -1,7 +1,7 @@
 """Every objective on six densities, with one network and one budget of time each.
 
     python benchmarks/objectives.py [--seconds 60] [--objective ...] [--density ...]
-                                    [--processes 2] [--json FILE]
+                                    [--processes 2] [--json FILE] [--markdown FILE]
 
 One network, MLP d-128-128-128 SiLU with confinement 0.05 (NoiseConditional of the same widths for
 objectives that need noise levels); fresh draws; the objectives' own defaults and the settings of
@@ -23,7 +23,7 @@ import json
 import math
 import multiprocessing
 import resource
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,17 @@ WEIGHTS = torch.tensor([0.3, 0.2, 0.15, 0.1, 0.1, 0.07, 0.05, 0.03])
 GOOD_KL, NUM_LOOKS, NUM_DRAWS = 0.05, 8, 20_000
 LOOK_POINTS = 136  # a side: enough to tell when KL falls below GOOD_KL
 FEW_STEPS, MOST_STEPS, SHARE_OF_TRIAL = 10, 800, 0.02
+
+PAGE_HEAD = """# Every objective on six densities
+
+Written by `python benchmarks/objectives.py --json FILE --markdown docs/every-objective.md`, not by
+hand. One network (128-128-128, SiLU), {seconds:.0f} s of training each, two runs at a time on two cores,
+fresh draws, seed 0, defaults: nothing is tuned to a density. KL and the mass in modes are by
+quadrature; in 10 dimensions log Z is log E_p[exp(-E)/p]. A blind objective cannot see the weights
+of modes that lie far apart ([why](objectives.md#the-list)); what it says of them is chance. The
+Fisher divergence is left out where the density has no score.
+
+"""
 
 # By family, with the reason; what is not named takes fit's own settings. A quarter of the rows
 # where a step takes several derivatives or chain steps a row: more steps in the same time.
@@ -91,13 +102,26 @@ def make_energy(objective: Objective, dim: int) -> Any:
     return basin.energies.MLP(dim, hidden=hidden, confinement=0.05, seed=SEED)
 
 
+def time_of_a_step(trial: Callable[[int], Any], seconds: float) -> float:
+    """Seconds a step of the run that ``trial(num_steps)`` gives, for a budget of ``seconds``."""
+
+    def taken(steps: int) -> float:
+        return trial(steps).history[-1]["seconds"]
+
+    taken(FEW_STEPS)  # imports, caches
+    fixed, steps = taken(FEW_STEPS), 10 * FEW_STEPS
+    while (more := taken(steps) - fixed) < SHARE_OF_TRIAL * seconds and steps < MOST_STEPS:
+        steps *= 2  # short runs mostly tell what fit does once
+    return max(more, 1e-6 * steps) / (steps - FEW_STEPS)
+
+
 def train(kind: type[Objective], density: Any, seconds: float, look: Any) -> tuple[Any, float, int]:
     """A run that takes about ``seconds``, its milliseconds a step and its steps."""
     dim = density.event_shape[0]
     recipe = RECIPES.get(kind.__name__, {})
 
-    def seconds_of(steps: int) -> float:
-        run = basin.fit(
+    def trial(steps: int) -> Any:
+        return basin.fit(
             make_energy(kind(), dim),
             density,
             kind(),
@@ -106,13 +130,8 @@ def train(kind: type[Objective], density: Any, seconds: float, look: Any) -> tup
             num_steps=steps,
             evaluate_every=steps,
         )
-        return run.history[-1]["seconds"]
 
-    seconds_of(FEW_STEPS)  # imports, caches
-    fixed, steps = seconds_of(FEW_STEPS), 10 * FEW_STEPS
-    while (taken := seconds_of(steps) - fixed) < SHARE_OF_TRIAL * seconds and steps < MOST_STEPS:
-        steps *= 2  # short runs mostly tell what fit does once
-    per_step = max(taken, 1e-6 * steps) / (steps - FEW_STEPS)
+    per_step = time_of_a_step(trial, seconds)
     steps = max(50, int(seconds / per_step))
     run = basin.fit(
         make_energy(kind(), dim),
@@ -201,30 +220,81 @@ def _one(job: tuple[str, str, float]) -> dict[str, Any]:
     return measure(*job)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """KL by objective and density, the two blobs' mode error and what the objective declares."""
-    names = list(dict.fromkeys(row["density"] for row in rows))
-    lines = [
-        "| objective | " + " | ".join(names) + " | ms/step | two blobs: weight off by | blind |",
-        "| --- |" + " --- |" * (len(names) + 3),
+def page(rows: list[dict[str, Any]]) -> str:
+    """What was measured, one table a quantity, objectives by densities, as Markdown."""
+    densities_seen = list(dict.fromkeys(row["density"] for row in rows))
+    found = {(row["objective"], row["density"]): row for row in rows}
+    names = sorted({row["objective"] for row in rows})
+
+    def cells(name: str, key: str, show: Callable[[float], str]) -> list[str]:
+        mine = [found.get((name, density)) for density in densities_seen]
+        return [
+            "" if row is None else "failed" if "failed" in row else _cell(row[key], show)
+            for row in mine
+        ]
+
+    def matrix(key: str, show: Callable[[float], str], among: list[str]) -> list[str]:
+        return [
+            _line(["objective", *densities_seen]),
+            _line(["---"] * (1 + len(densities_seen))),
+            *(_line([f"`{name}`", *cells(name, key, show)]) for name in among),
+        ]
+
+    def overview(name: str) -> list[str]:
+        good = [r for r in rows if r["objective"] == name and "failed" not in r]
+        if not good:
+            return [f"`{name}`", *["failed"] * 5]
+        off = found.get((name, "two_blobs"), {}).get("mode_error")
+        return [
+            f"`{name}`",
+            good[0]["about"],
+            "yes" if good[0]["blind"] else "no",
+            _cell(off, _three),
+            f"{sum(r['ms_per_step'] for r in good) / len(good):.1f}",
+            f"{max(r['peak_memory_mb'] for r in good):.0f}",
+        ]
+
+    heads = [
+        "objective",
+        "learns",
+        "says it is blind",
+        "two blobs: weight off by",
+        "ms a step",
+        "peak MB",
     ]
-    for objective in dict.fromkeys(row["objective"] for row in rows):
-        mine = {row["density"]: row for row in rows if row["objective"] == objective}
-        cells = []
-        for name in names:
-            row = mine.get(name)
-            cells.append("–" if row is None else "failed" if "failed" in row else _shown(row["kl"]))
-        good = [row for row in mine.values() if "failed" not in row]
-        speed = f"{sum(r['ms_per_step'] for r in good) / len(good):.1f}" if good else "–"
-        blobs = mine.get("two_blobs", {})
-        off = "–" if blobs.get("mode_error") is None else f"{blobs['mode_error']:.3f}"
-        blind = "–" if not good else "yes" if good[0]["blind"] else "no"
-        lines.append(f"| {objective} | {' | '.join(cells)} | {speed} | {off} | {blind} |")
-    return "\n".join(lines)
+    lines = [
+        _line(heads),
+        _line(["---"] * len(heads)),
+        *(_line(overview(name)) for name in names),
+    ]
+    for title, key, show in (
+        ("KL from the truth, nats", "kl", _three),
+        ("Largest error of the model's mass in a mode", "mode_error", _three),
+        ("Fisher divergence", "fisher", _short),
+        (f"Seconds of training until KL {GOOD_KL} (of {NUM_LOOKS} looks)",
+         "seconds_to_good_kl", _short),
+    ):  # fmt: skip
+        lines += ["", f"## {title}", "", *matrix(key, show, names)]
+    failed = [row for row in rows if "failed" in row]
+    for row in failed:
+        lines += ["", f"`{row['objective']}` on {row['density']}: {row['failed']}"]
+    return "\n".join(lines) + "\n"
 
 
-def _shown(value: float) -> str:
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(value: float | None, show: Callable[[float], str]) -> str:
+    return "–" if value is None else show(value)
+
+
+def _three(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def main() -> None:
@@ -234,6 +304,7 @@ def main() -> None:
     parser.add_argument("--density", nargs="+", default=list(densities()))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path, help="docs/every-objective.md, from what is there")
     arguments = parser.parse_args()
     jobs = [(o, d, arguments.seconds) for d in arguments.density for o in arguments.objective]
     rows: list[dict[str, Any]] = []
@@ -253,7 +324,10 @@ def main() -> None:
             print(f"{row['density']:16} {row['objective']:36} {shown}", flush=True)
             if arguments.json:
                 arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
-    print(table(rows), file=sys.stdout)
+    print(page(rows))
+    if arguments.markdown:
+        head = PAGE_HEAD.format(seconds=arguments.seconds)
+        arguments.markdown.write_text(head + page(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -250,6 +250,60 @@ def test_the_largest_level_ties_the_constant_of_every_level(wrong):
         assert (abs(log_z - at_top.log_z) < 3.9 * at_top.standard_error + 1e-3) == is_right
 
 
+class Shells:
+    """N(0, I) and N(0, 16 I) in 100 dimensions, blurred; their log odds may change with the level.
+
+    The true ones are log 4 at every level. ``drift`` is added below sigma = 0.5, smoothly.
+    """
+
+    def __init__(self, drift=0.0):
+        self.drift = drift
+        self.variances = torch.tensor([1.0, 16.0]).double()
+
+    def sample(self, n, generator):
+        wide = torch.rand(n, 1, generator=generator) < 0.2
+        z = torch.randn(n, 100, generator=generator, dtype=torch.float64)
+        return torch.where(wide, 4.0, 1.0) * z
+
+    def __call__(self, y, sigma):
+        odds = math.log(4) + self.drift * torch.sigmoid((math.log(0.5) - sigma.log()) / 0.2)
+        log_weights = torch.stack([odds, torch.zeros_like(odds)], 1).log_softmax(1)
+        variances = self.variances + sigma.square()[:, None]
+        log_normal = -0.5 * (y.square().sum(1, keepdim=True) / variances + 100 * variances.log())
+        return -torch.logsumexp(log_weights + log_normal, 1)
+
+
+@pytest.mark.parametrize("shell", [0, 1])
+def test_shells_in_a_hundred_dimensions_whose_weights_only_the_noise_derivative_sees(shell):
+    """Guth et al. 2025, figure 1: scores agree at every level, and log densities do not.
+
+    What tells them apart is the noise derivative: its difference, summed along the ladder, is the
+    error of the log density below.
+    """
+    truth, wrong = Shells(), Shells(drift=-2 * math.log(4))  # 0.8 and 0.2 the other way round
+    generator = torch.Generator().manual_seed(0)
+    x, z = torch.randn(2, 20, 100, generator=generator, dtype=torch.float64)
+    ladder = torch.logspace(math.log10(2.0), -2, 401, dtype=torch.float64)
+    differences = []
+    for sigma in ladder:
+        y = truth.variances[shell].sqrt() * x + sigma * z
+        levels = sigma.expand(len(y))
+        (in_space, in_noise), (wrong_space, wrong_noise) = (
+            dual_score(energy, y, levels) for energy in (truth, wrong)
+        )
+        # Relative to the score of noise, which is what the loss divides by: a ladder of scores
+        # loses nothing by the wrong weights.
+        assert (sigma * (wrong_space - in_space)).abs().max() < 1e-9
+        differences.append((wrong_noise - in_noise).mean())
+    summed = torch.trapezoid(torch.stack(differences), ladder.log())
+    low = ladder[-1].expand(len(x))
+    y = truth.variances[shell].sqrt() * x + ladder[-1] * z
+    error = (truth(y, low) - wrong(y, low)).mean()  # of log p_sigma
+    expected = math.log(0.2 / 0.8) if shell == 0 else math.log(0.8 / 0.2)
+    assert float(error) == pytest.approx(expected, abs=1e-3)
+    assert float(summed) == pytest.approx(expected, abs=1e-2)
+
+
 def test_trivial_predictor_has_relative_loss_one():
     class Flat(nn.Module):
         def forward(self, x, sigma):

@@ -41,8 +41,8 @@ FEW_STEPS, MOST_STEPS, SHARE_OF_TRIAL = 10, 800, 0.02
 PAGE_HEAD = """# Every objective on six densities
 
 Written by `python benchmarks/objectives.py --json FILE --markdown docs/every-objective.md`, not by
-hand. One network (128-128-128, SiLU), {seconds:.0f} s of training each, two runs at a time on two cores,
-fresh draws, seed 0, defaults: nothing is tuned to a density. KL and the mass in modes are by
+hand. One network (128-128-128, SiLU), {seconds:.0f} s of training each, two runs at a time on two
+cores, fresh draws, seed 0, defaults: nothing is tuned to a density. KL and the mass in modes are by
 quadrature; in 10 dimensions log Z is log E_p[exp(-E)/p]. A blind objective cannot see the weights
 of modes that lie far apart ([why](objectives.md#the-list)); what it says of them is chance. The
 Fisher divergence is left out where the density has no score.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from basin.core import posterior_mean as module
 from basin.core.posterior_mean import posterior_mean_targets, single_draw_targets
 
 
@@ -18,19 +19,46 @@ def naive_targets(y, reference, sigma):
     return space, noise
 
 
-@pytest.mark.parametrize("dimension", [2, 4, 5, 64])
-def test_targets_are_the_posterior_means_of_the_definition(dimension):
+def noised(dimension, sigmas):
     generator = torch.Generator().manual_seed(0)
     reference = 3 + torch.randn(50, dimension, generator=generator)
-    sigma = torch.linspace(0.05, 5, 20)
+    sigma = torch.linspace(*sigmas, 20)
     y = reference[:20] + sigma[:, None] * torch.randn(20, dimension, generator=generator)
-    space, noise = posterior_mean_targets(y, reference, sigma)
+    return y, reference, sigma
+
+
+def errors(targets, y, reference, sigma):
+    """Largest errors of both targets, that in space in units of 1 / sigma."""
+    space, noise = targets(y, reference, sigma)
     expected_space, expected_noise = naive_targets(y, reference, sigma)
     scale = sigma[:, None].double()
-    assert torch.allclose(space.double() * scale, expected_space * scale, atol=1e-5)
-    # Above four dimensions distances come from a matrix product in float32, which cancels.
-    tolerance = 1e-5 if dimension <= 4 else 5e-4 * dimension
-    assert torch.allclose(noise.double(), expected_noise, rtol=1e-5, atol=tolerance)
+    in_space = ((space.double() - expected_space) * scale).abs().max()
+    return float(in_space), float((noise.double() - expected_noise).abs().max())
+
+
+@pytest.mark.parametrize("dimension", [2, 4, 5, 64])
+def test_targets_are_the_posterior_means_of_the_definition(dimension):
+    in_space, in_noise = errors(posterior_mean_targets, *noised(dimension, (0.05, 5)))
+    assert in_space < 2e-5
+    assert in_noise < 5e-4 * dimension  # squares of order one, multiplied out and cancelled
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 4])
+def test_levels_far_below_the_spread_keep_their_distances(dimension, monkeypatch):
+    close = noised(dimension, (1e-4, 1e-3))
+    # What is left is the rounding of y itself, 4e-7 of 1e-4.
+    assert max(errors(posterior_mean_targets, *close)) < 0.05
+    # Mutant: squares multiplied out here as well.
+    monkeypatch.setattr(module, "_may_multiply_out", lambda members, variance: True)
+    assert max(errors(posterior_mean_targets, *close)) > 1
+
+
+def test_members_without_weight_cost_no_meaning():
+    """Far members are given e^-60 of the weight of the nearest one, and not zero."""
+    reference = torch.tensor([[0.0], [1000.0]])
+    space, noise = posterior_mean_targets(torch.tensor([[1.0]]), reference, torch.ones(1))
+    assert space.item() == pytest.approx(-1.0, abs=1e-3)
+    assert noise.item() == pytest.approx(0.0, abs=0.1)  # 1 - d, of squares of order 10^6
 
 
 def test_images_keep_their_shape():

@@ -17,7 +17,7 @@ from basin.core.validation import positive_integer
 
 __all__ = ["num_threads_for", "threads"]
 
-_ENOUGH_WORK = 2.5e8
+_ENOUGH_WORK = 1e8
 
 
 def num_threads_for(energy: nn.Module, num_rows: int) -> int:

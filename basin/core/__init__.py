@@ -45,9 +45,11 @@ from basin.core.kernels import stein_kernel as stein_kernel
 from basin.core.kernels import stein_row_means as stein_row_means
 from basin.core.memory import available_memory as available_memory
 from basin.core.memory import bytes_kept as bytes_kept
+from basin.core.neighbours import LEAPS as LEAPS
 from basin.core.neighbours import Neighbours as Neighbours
 from basin.core.neighbours import check_scales as check_scales
 from basin.core.neighbours import neighbours_of as neighbours_of
+from basin.core.neighbours import with_leaps as with_leaps
 from basin.core.noise import antithetic as antithetic
 from basin.core.noise import complementary_radius as complementary_radius
 from basin.core.noise import log_uniform_stratified as log_uniform_stratified
@@ -107,6 +109,7 @@ __all__ = [
     "FINITE_DIFFERENCES",
     "Given",
     "Kernel",
+    "LEAPS",
     "Learned",
     "Loss",
     "Neighbours",
@@ -201,4 +204,5 @@ __all__ = [
     "uniform_states",
     "weights_generator",
     "whole_numbers",
+    "with_leaps",
 ]

@@ -1,10 +1,13 @@
-"""Gaussian neighbours of the data, y = x + r z, at scales r from one range.
+"""Neighbours of the data, y = x + s: steps s at scales from one range, and leaps.
 
-    log r uniform on [log noise_min, log noise_max], stratified over the batch;  z ~ N(0, I)
+    step    s = r z,        log r uniform on [log noise_min, log noise_max], stratified; z ~ N(0, I)
+    leap    s = x_j - x_k   the difference of two other rows of the batch
 
 The step from x to y is as likely as that from y to x at each scale, and so it is for the mixture
 of all scales. Small steps show the local shape of a density; large ones compare parts of it that
-lie far apart.
+lie far apart, but hardly ever land in another mode. A leap does, as in differential evolution
+Markov chains (ter Braak 2006): with independent rows its law is that of a difference, symmetric and
+independent of x.
 
 noise_min     a tenth of the standard deviation: shorter steps say the same of a smooth energy with
               more noise, and in many dimensions longer ones alone are told apart too easily
@@ -22,10 +25,16 @@ from basin.core.noise import log_uniform_stratified
 from basin.core.noise_levels import NoiseLevels, noise_levels
 from basin.core.validation import positive
 
-__all__ = ["Neighbours", "check_scales", "neighbours_of"]
+__all__ = ["LEAPS", "Neighbours", "check_scales", "neighbours_of", "with_leaps"]
+
+LEAPS = 0.25
+"""Share of rows that leap, where nothing else is said: the others see the local shape."""
 
 # A step of four standard deviations happens once in 16,000: a mode farther away is never seen.
 _FARTHEST_STEP = 4.0
+# A leap from a Gaussian mode to a like one lands at 3 times its covariance: about 3^(-d/2) of them
+# among the likely points, one in eighty here.
+_LEAP_DIMENSIONS = 8
 
 
 class Neighbours(NamedTuple):
@@ -46,13 +55,16 @@ class Neighbours(NamedTuple):
         """Whether the longest steps cross the whole of the data."""
         return _FARTHEST_STEP * self.noise_max >= self.levels.diameter
 
-    def blindness(self) -> str:
+    def blindness(self, leaps: float) -> str:
         """Why the weights of modes farther apart than the steps are not seen; empty when all are.
 
         In high dimension an isotropic step hits no other mode whatever its length, and the
-        diameter in units of the noise, which grows like sqrt(d), says so.
+        diameter in units of the noise, which grows like sqrt(d), says so; nor does a leap.
+
+        Args:
+            leaps: the share of rows that leap.
         """
-        if self.reaches_across:
+        if self.reaches_across or (leaps > 0 and self.levels.dimension <= _LEAP_DIMENSIONS):
             return ""
         return (
             f"rows are compared with neighbours at most {self.noise_max:.3g} away (standard "
@@ -86,6 +98,34 @@ def neighbours_of(x: Tensor, noise_min: float | None, noise_max: float | None) -
     if upper is None:
         upper = max(lower, levels.diameter / (2 * levels.dimension) ** 0.5)
     return Neighbours(lower, upper, levels)
+
+
+def with_leaps(step: Tensor, x: Tensor, leaps: float, generator: torch.Generator) -> Tensor:
+    """``step`` with the difference of two other rows in its place for a share of the rows.
+
+    Args:
+        step: ``[copies * batch, *event]``, the copies one after the other.
+        x: independent rows, ``[batch, *event]``.
+        leaps: the share of rows, evenly spread over the batch, all copies of them; from 0 to 1.
+            None leaps in a batch that has no two others for every copy.
+        generator: chooses the two others of each copy.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [10.0], [100.0], [1000.0]])
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> with_leaps(torch.zeros(4, 1), x, 0.5, generator).flatten()
+        tensor([  0.,  99.,   0., -99.])
+    """
+    n, copies = len(x), len(step) // len(x)
+    if not leaps or n <= 2 * copies:
+        return step
+    row = torch.arange(n, device=x.device, dtype=torch.float64)
+    is_leap = torch.floor((row + 1) * leaps) > torch.floor(row * leaps)
+    # Different shifts, none of them zero: the copies of a row and the row itself share no row.
+    shifts = 1 + torch.randperm(n - 1, generator=generator, device=generator.device)[: 2 * copies]
+    pairs = shifts.reshape(copies, 2).tolist()
+    apart = torch.cat([x.roll(first, 0) - x.roll(second, 0) for first, second in pairs])
+    return torch.where(is_leap.repeat(copies).reshape(-1, *[1] * (x.ndim - 1)), apart, step)
 
 
 def check_scales(**ends: float | None) -> None:

@@ -38,7 +38,9 @@ STABLE_TARGETS = Reference(
 # product then loses their distances; n rows in five are about n^(-1/5) of the spread apart.
 _FEW_COORDINATES = 4
 _LOST_NATS = 0.01  # of a log weight, by the rounding of a product: less than anyone can see
-_NEGLIGIBLE = -60.0  # a log weight against the largest; numbers below e^-87 are slow to compute with
+_NEGLIGIBLE = (
+    -60.0
+)  # a log weight against the largest; numbers below e^-87 are slow to compute with
 
 
 def single_draw_targets(z: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,8 @@
 Source: Ceylan & Gutmann 2018, "Conditional noise-contrastive estimation of unnormalised models",
 ICML: G is the log ratio of p(x) q(y | x) to p(y) q(x | y); the step is as likely both ways, so q
 cancels, and so does Z. What differs: r is drawn anew for each row, log-uniformly from a range (the
-mixture of all scales is symmetric too); neighbours come in pairs +-z.
+mixture of all scales is symmetric too); a share of the rows leaps by the difference of two other
+rows; neighbours come in pairs +-z.
 
 Targets p itself: the minimiser is E = -log p + constant at any scale. For one small r
 
@@ -29,12 +30,12 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from basin.core.conditions import repeated
-from basin.core.neighbours import Neighbours, check_scales, neighbours_of
+from basin.core.neighbours import LEAPS, Neighbours, check_scales, neighbours_of, with_leaps
 from basin.core.noise import antithetic
 from basin.core.references import Reference
 from basin.core.tensors import expand_like, normal_like
 from basin.core.types import Loss, Objective
-from basin.core.validation import positive_integer
+from basin.core.validation import in_unit_interval, positive_integer
 
 __all__ = [
     "ConditionalNoiseContrastiveEstimation",
@@ -48,6 +49,7 @@ def conditional_noise_contrastive_estimation(
     *,
     noise_scale: float | Tensor,
     num_pairs: int = 1,
+    leaps: float = 0.0,
     generator: torch.Generator,
 ) -> Tensor:
     """``2 log(1 + exp(E(x) - E(y)))``, the mean over a row's neighbours y, ``[batch]``.
@@ -57,6 +59,8 @@ def conditional_noise_contrastive_estimation(
         x: data, ``[batch, *event]``.
         noise_scale: standard deviation of y - x, in the units of x, positive; or one for each row.
         num_pairs: neighbours of a row: this many z, each with -z.
+        leaps: the share of rows whose y - x is the difference of two other rows, which then must be
+            independent; in [0, 1].
         generator: source of z.
 
     Source: Ceylan & Gutmann 2018. Differentiable in the parameters.
@@ -73,7 +77,8 @@ def conditional_noise_contrastive_estimation(
     scale = torch.as_tensor(noise_scale, dtype=x.dtype, device=x.device).expand(len(x))
     copies = 2 * num_pairs
     source = x.repeat(num_pairs, *[1] * (x.ndim - 1))
-    step = expand_like(scale.repeat(copies), x) * antithetic(normal_like(source, generator))
+    step = expand_like(scale.repeat(num_pairs), x) * normal_like(source, generator)
+    step = antithetic(with_leaps(step, x, leaps, generator))
     points = torch.cat([x, torch.cat([source, source]) + step])
     energies = repeated(energy, 1 + copies)(points).unflatten(0, (1 + copies, len(x)))
     return 2 * softplus(energies[0] - energies[1:]).mean(0)
@@ -88,6 +93,8 @@ class ConditionalNoiseContrastiveEstimation(Objective):
             off the data.
         noise_max: largest one; None reads it off the data. Equal ends are a single scale.
         num_pairs: neighbours of a row: this many z, each with -z.
+        leaps: the share of rows whose neighbours are a leap away, x +- (x_j - x_k) for two other
+            rows of the batch, which reach modes that no Gaussian step finds; in [0, 1].
 
     Source: Ceylan & Gutmann 2018 (arXiv 1806.03664).
     """
@@ -110,10 +117,12 @@ class ConditionalNoiseContrastiveEstimation(Objective):
     noise_min: float | None = None
     noise_max: float | None = None
     num_pairs: int = 1
+    leaps: float = LEAPS
 
     def __post_init__(self) -> None:
         check_scales(noise_min=self.noise_min, noise_max=self.noise_max)
         positive_integer(num_pairs=self.num_pairs)
+        in_unit_interval(leaps=self.leaps)
 
     def init(self, x: Tensor, generator: torch.Generator) -> Neighbours:
         del generator
@@ -127,6 +136,7 @@ class ConditionalNoiseContrastiveEstimation(Objective):
             x,
             noise_scale=state.scales(x, generator),
             num_pairs=self.num_pairs,
+            leaps=self.leaps,
             generator=generator,
         )
         trivial = loss.new_tensor(2 * math.log(2))
@@ -139,4 +149,4 @@ class ConditionalNoiseContrastiveEstimation(Objective):
         return state.table()
 
     def blindness(self, state: Neighbours) -> str:
-        return state.blindness()
+        return state.blindness(self.leaps)

@@ -23,9 +23,11 @@ p(x | y) and the x'_j are draws of N(y, t I), and L + log M is the negative log-
 picking x among them (the conditional form of ranking noise-contrastive estimation, Ma & Collins
 2018). With M = 1 it is half of conditional noise-contrastive estimation at the scale sqrt(2 t).
 
-What differs from the paper: t is drawn for each row, log-uniformly from a range; each row is used
-with (z, z'_1 .. z'_M) and with their negatives, whose mean has less variance. Signs are not mixed
-within one row: x'_j and its mirror image about y would give away which of the points is x.
+What differs from the paper: t is drawn for each row, log-uniformly from a range; a share of the
+rows is blurred by leaps, differences of two other rows, for which all but the two limits holds as
+well (of N(0, t I) only the symmetry was used); each row is used with (z, z'_1 .. z'_M) and with
+their negatives, whose mean has less variance. Signs are not mixed within one row: x'_j and its
+mirror image about y would give away which of the points is x.
 
 Cost: 1 + 2 num_neighbours energies a row (half without antithetic), one backward pass; no scores,
 no sampling.
@@ -42,11 +44,11 @@ import torch
 from torch import Tensor
 
 from basin.core.conditions import repeated
-from basin.core.neighbours import Neighbours, check_scales, neighbours_of
+from basin.core.neighbours import LEAPS, Neighbours, check_scales, neighbours_of, with_leaps
 from basin.core.references import Reference
 from basin.core.tensors import expand_like, normal_like
 from basin.core.types import Loss, Objective
-from basin.core.validation import non_negative, positive_integer
+from basin.core.validation import in_unit_interval, non_negative, positive_integer
 
 __all__ = ["EnergyDiscrepancy", "energy_discrepancy"]
 
@@ -59,6 +61,7 @@ def energy_discrepancy(
     num_neighbours: int = 2,
     stabilisation: float = 1.0,
     antithetic: bool = True,
+    leaps: float = 0.0,
     generator: torch.Generator,
 ) -> Tensor:
     """``log(w/M + 1/M sum_j exp(E(x) - E(x'_j)))`` for each row, ``[batch]``.
@@ -70,6 +73,8 @@ def energy_discrepancy(
         num_neighbours: M, the points x'_j around one y.
         stabilisation: w, zero or above; at zero the estimate of U_t is biased by O(1/M).
         antithetic: the mean over (z, z') and (-z, -z').
+        leaps: the share of rows for which each blur is the difference of two other rows, which then
+            must be independent; in [0, 1].
         generator: source of z and z'.
 
     Source: Schroeder et al. 2023. Differentiable in the parameters.
@@ -83,12 +88,13 @@ def energy_discrepancy(
         tensor([0.4055, 0.4055])
     """
     root_t = torch.as_tensor(t, dtype=x.dtype, device=x.device).sqrt().expand(len(x))
-    blur = normal_like(x, generator)
-    source = x.repeat(num_neighbours, *[1] * (x.ndim - 1))
-    step = blur.repeat(num_neighbours, *[1] * (x.ndim - 1)) + normal_like(source, generator)
-    step = expand_like(root_t.repeat(num_neighbours), x) * step
+    noise = normal_like(x.repeat(1 + num_neighbours, *[1] * (x.ndim - 1)), generator)
+    noise = with_leaps(
+        expand_like(root_t.repeat(1 + num_neighbours), x) * noise, x, leaps, generator
+    )
+    blur, *back = noise.split(len(x))
     signs = (1, -1) if antithetic else (1,)
-    points = torch.cat([x, *(source + sign * step for sign in signs)])
+    points = torch.cat([x, *(x + sign * (blur + step) for sign in signs for step in back)])
     copies = len(signs) * num_neighbours
     energies = repeated(energy, 1 + copies)(points).unflatten(0, (1 + copies, len(x)))
     gaps = (energies[0] - energies[1:]).unflatten(0, (len(signs), num_neighbours))
@@ -109,6 +115,8 @@ class EnergyDiscrepancy(Objective):
         num_neighbours: M, the points that each blurred row is compared with.
         stabilisation: w. One makes every M consistent; zero or above.
         antithetic: use each draw of the noise with both signs.
+        leaps: the share of rows blurred by leaps, differences of two other rows of the batch,
+            which reach modes that no Gaussian step finds; in [0, 1].
 
     Source: Schroeder et al. 2023 (arXiv 2307.06431).
     """
@@ -147,11 +155,13 @@ class EnergyDiscrepancy(Objective):
     num_neighbours: int = 2
     stabilisation: float = 1.0
     antithetic: bool = True
+    leaps: float = LEAPS
 
     def __post_init__(self) -> None:
         check_scales(t_min=self.t_min, t_max=self.t_max)
         positive_integer(num_neighbours=self.num_neighbours)
         non_negative(stabilisation=self.stabilisation)
+        in_unit_interval(leaps=self.leaps)
 
     def init(self, x: Tensor, generator: torch.Generator) -> Neighbours:
         del generator
@@ -167,6 +177,7 @@ class EnergyDiscrepancy(Objective):
             num_neighbours=self.num_neighbours,
             stabilisation=self.stabilisation,
             antithetic=self.antithetic,
+            leaps=self.leaps,
             generator=generator,
         ).mean()
         trivial = value.new_tensor(math.log1p(self.stabilisation / self.num_neighbours))
@@ -179,7 +190,7 @@ class EnergyDiscrepancy(Objective):
         return f"{state.table()} = sqrt(2 t)"
 
     def blindness(self, state: Neighbours) -> str:
-        return state.blindness()
+        return state.blindness(self.leaps)
 
 
 def _step_of(t: float | None) -> float | None:

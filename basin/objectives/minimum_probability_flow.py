@@ -4,7 +4,8 @@
 
 Source: Sohl-Dickstein, Battaglino & DeWeese 2011, "Minimum probability flow learning", ICML (there
 a sum over states and their neighbours). What differs: neighbours are Gaussian steps +-r z, with r
-drawn for each row from a range, and the logarithm. Z cancels.
+drawn for each row from a range, or leaps, the difference of two other rows, for a share of them;
+and the logarithm. Z cancels.
 
 As a difference of KLs: let probability flow from x to y at the rate k(y - x) exp((E(x) - E(y)) / 2)
 with k the law of the steps; these dynamics leave the model q in balance. Then, for rows x_i taken
@@ -41,12 +42,12 @@ import torch
 from torch import Tensor
 
 from basin.core.conditions import repeated
-from basin.core.neighbours import Neighbours, check_scales, neighbours_of
+from basin.core.neighbours import LEAPS, Neighbours, check_scales, neighbours_of, with_leaps
 from basin.core.noise import antithetic
 from basin.core.references import Reference
 from basin.core.tensors import expand_like, normal_like
 from basin.core.types import Loss, Objective
-from basin.core.validation import positive_integer
+from basin.core.validation import in_unit_interval, positive_integer
 
 __all__ = ["MinimumProbabilityFlow", "minimum_probability_flow"]
 
@@ -57,6 +58,7 @@ def minimum_probability_flow(
     *,
     noise_scale: float | Tensor,
     num_pairs: int = 1,
+    leaps: float = 0.0,
     generator: torch.Generator,
 ) -> Tensor:
     """log of the rate out of each row, the mean of exp((E(x) - E(y)) / 2) over y, ``[batch]``.
@@ -66,6 +68,8 @@ def minimum_probability_flow(
         x: data, ``[batch, *event]``.
         noise_scale: standard deviation of y - x, in the units of x, positive; or one for each row.
         num_pairs: neighbours of a row: this many z, each with -z.
+        leaps: the share of rows whose y - x is the difference of two other rows, which then must be
+            independent; in [0, 1].
         generator: source of z.
 
     K is the mean of its exponentials, and unbiased. Source: Sohl-Dickstein, Battaglino & DeWeese
@@ -83,7 +87,8 @@ def minimum_probability_flow(
     scale = torch.as_tensor(noise_scale, dtype=x.dtype, device=x.device).expand(len(x))
     copies = 2 * num_pairs
     source = x.repeat(num_pairs, *[1] * (x.ndim - 1))
-    step = expand_like(scale.repeat(copies), x) * antithetic(normal_like(source, generator))
+    step = expand_like(scale.repeat(num_pairs), x) * normal_like(source, generator)
+    step = antithetic(with_leaps(step, x, leaps, generator))
     points = torch.cat([x, torch.cat([source, source]) + step])
     energies = repeated(energy, 1 + copies)(points).unflatten(0, (1 + copies, len(x)))
     return torch.logsumexp((energies[0] - energies[1:]) / 2, dim=0) - math.log(copies)
@@ -98,6 +103,8 @@ class MinimumProbabilityFlow(Objective):
             off the data.
         noise_max: largest one; None reads it off the data. Equal ends are a single scale.
         num_pairs: neighbours of a row: this many z, each with -z.
+        leaps: the share of rows whose neighbours are a leap away, x +- (x_j - x_k) for two other
+            rows of the batch, which reach modes that no Gaussian step finds; in [0, 1].
 
     Source: Sohl-Dickstein, Battaglino & DeWeese 2011 (arXiv 0906.4779); Lyu 2011.
     """
@@ -128,10 +135,12 @@ class MinimumProbabilityFlow(Objective):
     noise_min: float | None = None
     noise_max: float | None = None
     num_pairs: int = 1
+    leaps: float = LEAPS
 
     def __post_init__(self) -> None:
         check_scales(noise_min=self.noise_min, noise_max=self.noise_max)
         positive_integer(num_pairs=self.num_pairs)
+        in_unit_interval(leaps=self.leaps)
 
     def init(self, x: Tensor, generator: torch.Generator) -> Neighbours:
         del generator
@@ -145,6 +154,7 @@ class MinimumProbabilityFlow(Objective):
             x,
             noise_scale=state.scales(x, generator),
             num_pairs=self.num_pairs,
+            leaps=self.leaps,
             generator=generator,
         )
         value = torch.logsumexp(log_rates, dim=0) - math.log(len(x))
@@ -157,4 +167,4 @@ class MinimumProbabilityFlow(Objective):
         return state.table()
 
     def blindness(self, state: Neighbours) -> str:
-        return state.blindness()
+        return state.blindness(self.leaps)

@@ -6,8 +6,8 @@
 One network, MLP d-128-128-128 SiLU with confinement 0.05 (NoiseConditional of the same widths for
 objectives that need noise levels); fresh draws; the objectives' own defaults and the settings of
 RECIPES, which are a family's and never a density's. The number of steps is what fits the budget,
-by a short run before; each run has one thread and they share the machine, so times are upper bounds
-and comparable within a table only.
+by a short run before. Each run has one thread, and its seconds are those that the processor spent
+on it, which are what a clock shows where nothing else runs; other jobs then change little.
 
 KL is about the density that the objective learns (p, or p blurred at its sigma): by quadrature in
 two dimensions, in ten with log Z = log E_p[exp(-E)/p] over draws of it (its effective sample size
@@ -23,6 +23,7 @@ import json
 import math
 import multiprocessing
 import resource
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,10 +104,12 @@ def make_energy(objective: Objective, dim: int) -> Any:
 
 
 def time_of_a_step(trial: Callable[[int], Any], seconds: float) -> float:
-    """Seconds a step of the run that ``trial(num_steps)`` gives, for a budget of ``seconds``."""
+    """Processor seconds a step of the run that ``trial(num_steps)`` makes, for such a budget."""
 
     def taken(steps: int) -> float:
-        return trial(steps).history[-1]["seconds"]
+        started = time.process_time()
+        trial(steps)
+        return time.process_time() - started
 
     taken(FEW_STEPS)  # imports, caches
     fixed, steps = taken(FEW_STEPS), 10 * FEW_STEPS
@@ -115,8 +118,13 @@ def time_of_a_step(trial: Callable[[int], Any], seconds: float) -> float:
     return max(more, 1e-6 * steps) / (steps - FEW_STEPS)
 
 
-def train(kind: type[Objective], density: Any, seconds: float, look: Any) -> tuple[Any, float, int]:
-    """A run that takes about ``seconds``, its milliseconds a step and its steps."""
+def train(
+    kind: type[Objective], density: Any, seconds: float, look: Callable[[float, Any], None]
+) -> tuple[Any, float, int]:
+    """A run that takes about ``seconds``, its milliseconds a step and its steps.
+
+    ``look(seconds, energy)`` is called at NUM_LOOKS moments of it; its own time is not counted.
+    """
     dim = density.event_shape[0]
     recipe = RECIPES.get(kind.__name__, {})
 
@@ -133,6 +141,14 @@ def train(kind: type[Objective], density: Any, seconds: float, look: Any) -> tup
 
     per_step = time_of_a_step(trial, seconds)
     steps = max(50, int(seconds / per_step))
+    started, looking = time.process_time(), 0.0
+
+    def on_evaluation(energy: Any, record: dict[str, Any]) -> None:
+        nonlocal looking
+        before = time.process_time()
+        look(before - started - looking, energy)
+        looking += time.process_time() - before
+
     run = basin.fit(
         make_energy(kind(), dim),
         density,
@@ -141,9 +157,9 @@ def train(kind: type[Objective], density: Any, seconds: float, look: Any) -> tup
         **recipe,
         num_steps=steps,
         evaluate_every=max(1, steps // NUM_LOOKS),
-        on_evaluation=look,
+        on_evaluation=on_evaluation,
     )
-    return run, 1e3 * run.history[-1]["seconds"] / steps, steps
+    return run, 1e3 * per_step, steps
 
 
 def target_of(run_sigma: float | None, density: Any) -> Any:
@@ -168,7 +184,7 @@ def measure(name: str, density_name: str, seconds: float) -> dict[str, Any]:
     curve: list[tuple[float, float]] = []
     sigma_seen: list[float | None] = []
 
-    def look(energy: Any, record: dict[str, Any]) -> None:
+    def look(taken: float, energy: Any) -> None:
         if not sigma_seen:
             objective = kind()
             x = density.sample(8192, torch.Generator().manual_seed(0))
@@ -178,9 +194,7 @@ def measure(name: str, density_name: str, seconds: float) -> dict[str, Any]:
                 level = min(max(0.1, state.sigma_min), state.sigma_max)
             sigma_seen.append(level)
         fixed = energy.at(sigma_seen[0]) if hasattr(energy, "at") else energy
-        curve.append(
-            (record["seconds"], kl(fixed, target_of(sigma_seen[0], density), LOOK_POINTS)[0])
-        )
+        curve.append((taken, kl(fixed, target_of(sigma_seen[0], density), LOOK_POINTS)[0]))
 
     row: dict[str, Any] = {"objective": name, "density": density_name, "seconds": seconds}
     try:

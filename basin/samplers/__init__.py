@@ -7,8 +7,12 @@ from basin.samplers.barker import BarkerState as BarkerState
 from basin.samplers.langevin import Langevin as Langevin
 from basin.samplers.mala import MALA as MALA
 from basin.samplers.mala import MALAState as MALAState
+from basin.samplers.parallel_tempering import ParallelTempering as ParallelTempering
+from basin.samplers.parallel_tempering import ParallelTemperingInfo as ParallelTemperingInfo
+from basin.samplers.parallel_tempering import ParallelTemperingState as ParallelTemperingState
+from basin.samplers.predictor_corrector import PredictorCorrector as PredictorCorrector
+from basin.samplers.probability_flow import ProbabilityFlow as ProbabilityFlow
 from basin.samplers.reverse_diffusion import ReverseDiffusion as ReverseDiffusion
-from basin.samplers.reverse_diffusion import Walk as Walk
 from basin.samplers.underdamped_langevin import UnderdampedLangevin as UnderdampedLangevin
 from basin.samplers.underdamped_langevin import UnderdampedState as UnderdampedState
 
@@ -19,8 +23,12 @@ __all__ = [
     "Langevin",
     "MALA",
     "MALAState",
+    "ParallelTempering",
+    "ParallelTemperingInfo",
+    "ParallelTemperingState",
+    "PredictorCorrector",
+    "ProbabilityFlow",
     "ReverseDiffusion",
     "UnderdampedLangevin",
     "UnderdampedState",
-    "Walk",
 ]

@@ -91,5 +91,8 @@ class GaussianAtNoiseLevel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.energy(x, self.sigma)
 
+    def at(self, sigma: float) -> GaussianAtNoiseLevel:
+        return self.energy.at(sigma)
+
     def sample_base(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.randn(n, len(self.energy.mean), generator=generator)

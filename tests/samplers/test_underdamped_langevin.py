@@ -142,7 +142,7 @@ def test_one_score_a_step_and_it_is_that_of_the_position(generator):
 
 @pytest.mark.statistical
 def test_at_infinite_friction_noises_are_shared_between_two_steps(generator):
-    """From x_0 at rest: x_1 = x_0 + h^2/4 s + h/2 z_1, then x_2 = x_1 + h^2/2 s + h/2 (z_1 + z_2)."""
+    """From rest x_1 = x_0 + h^2/4 s + h/2 z_1, x_2 = x_1 + h^2/2 s + h/2 (z_1 + z_2)."""
     energy, h = DiagonalGaussian([1.0]), 0.2
     kernel = UnderdampedLangevin(h, friction=1e4)
     start = torch.full((NUM_CHAINS, 1), 2.0)

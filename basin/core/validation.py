@@ -17,6 +17,7 @@ __all__ = [
     "batch_of_energies",
     "floating_point",
     "in_unit_interval",
+    "kernel_object",
     "non_negative",
     "positive",
     "positive_integer",
@@ -138,6 +139,14 @@ def batch_of_energies(energy: object, x: Tensor, values: object) -> Tensor:
             f"{values.dtype}; {mend}"
         )
     return values
+
+
+def kernel_object(**values: object) -> None:
+    """Raise ``TypeError`` unless each value is a kernel, made and not its class."""
+    for name, value in values.items():
+        is_kernel = hasattr(value, "init") and hasattr(value, "step")
+        if not is_kernel or isinstance(value, type):
+            raise TypeError(f"{name} must be one of basin.samplers, as MALA(0.1), got {value!r}")
 
 
 def _is_number(value: object) -> bool:

@@ -12,6 +12,8 @@ from basin.samplers.parallel_tempering import ParallelTemperingInfo as ParallelT
 from basin.samplers.parallel_tempering import ParallelTemperingState as ParallelTemperingState
 from basin.samplers.predictor_corrector import PredictorCorrector as PredictorCorrector
 from basin.samplers.probability_flow import ProbabilityFlow as ProbabilityFlow
+from basin.samplers.reflected import Reflected as Reflected
+from basin.samplers.reflected import ReflectedState as ReflectedState
 from basin.samplers.reverse_diffusion import ReverseDiffusion as ReverseDiffusion
 from basin.samplers.underdamped_langevin import UnderdampedLangevin as UnderdampedLangevin
 from basin.samplers.underdamped_langevin import UnderdampedState as UnderdampedState
@@ -28,6 +30,8 @@ __all__ = [
     "ParallelTemperingState",
     "PredictorCorrector",
     "ProbabilityFlow",
+    "Reflected",
+    "ReflectedState",
     "ReverseDiffusion",
     "UnderdampedLangevin",
     "UnderdampedState",

@@ -31,7 +31,7 @@ from basin.core.gradients import score
 from basin.core.references import Reference
 from basin.core.tensors import expand_like
 from basin.core.types import Energy, Kernel
-from basin.core.validation import batch_of_energies, positive
+from basin.core.validation import batch_of_energies, kernel_object, positive
 from basin.mcmc.metropolis import metropolis
 
 __all__ = ["ParallelTempering", "ParallelTemperingInfo", "ParallelTemperingState"]
@@ -113,8 +113,7 @@ class ParallelTempering(Kernel):
     temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
 
     def __post_init__(self) -> None:
-        if not (hasattr(self.kernel, "init") and hasattr(self.kernel, "step")):
-            raise TypeError(f"kernel must be one, as MALA(0.1), got {self.kernel!r}")
+        kernel_object(kernel=self.kernel)
         ladder = self.temperatures
         if not isinstance(ladder, tuple) or len(ladder) < 2:
             raise ValueError(f"temperatures must be a tuple of at least two, got {ladder!r}")

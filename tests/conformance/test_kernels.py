@@ -69,7 +69,8 @@ def energy():
 
 @pytest.fixture
 def x0():
-    return torch.randn(6, 2, generator=torch.Generator().manual_seed(1))
+    """Positive, for kernels with a wall at zero."""
+    return torch.randn(6, 2, generator=torch.Generator().manual_seed(1)).exp()
 
 
 def draws(kernel_class, energy, x0, **options):

@@ -152,5 +152,5 @@ def test_refuses_a_bad_ladder(temperatures, words):
 
 
 def test_refuses_what_is_no_kernel():
-    with pytest.raises(TypeError, match="kernel must be one"):
+    with pytest.raises(TypeError, match="kernel must be one of"):
         ParallelTempering(0.1)

@@ -10,11 +10,15 @@ from basin.samplers.mala import MALAState as MALAState
 from basin.samplers.parallel_tempering import ParallelTempering as ParallelTempering
 from basin.samplers.parallel_tempering import ParallelTemperingInfo as ParallelTemperingInfo
 from basin.samplers.parallel_tempering import ParallelTemperingState as ParallelTemperingState
+from basin.samplers.preconditioned_langevin import PreconditionedLangevin as PreconditionedLangevin
 from basin.samplers.predictor_corrector import PredictorCorrector as PredictorCorrector
 from basin.samplers.probability_flow import ProbabilityFlow as ProbabilityFlow
 from basin.samplers.reflected import Reflected as Reflected
 from basin.samplers.reflected import ReflectedState as ReflectedState
 from basin.samplers.reverse_diffusion import ReverseDiffusion as ReverseDiffusion
+from basin.samplers.stein_variational import SteinVariational as SteinVariational
+from basin.samplers.stein_variational import stein_direction as stein_direction
+from basin.samplers.stochastic_gradient_langevin import StochasticGradientLangevin as StochasticGradientLangevin
 from basin.samplers.underdamped_langevin import UnderdampedLangevin as UnderdampedLangevin
 from basin.samplers.underdamped_langevin import UnderdampedState as UnderdampedState
 
@@ -28,11 +32,15 @@ __all__ = [
     "ParallelTempering",
     "ParallelTemperingInfo",
     "ParallelTemperingState",
+    "PreconditionedLangevin",
     "PredictorCorrector",
     "ProbabilityFlow",
     "Reflected",
     "ReflectedState",
     "ReverseDiffusion",
+    "SteinVariational",
+    "StochasticGradientLangevin",
     "UnderdampedLangevin",
     "UnderdampedState",
+    "stein_direction",
 ]

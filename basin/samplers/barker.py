@@ -6,8 +6,8 @@
     q(x | x') / q(x' | x) = prod_i (1 + exp(-w_i s_i(x))) / (1 + exp(w_i s_i(x')))
 
 Source: Livingstone & Zanella 2022, "The Barker proposal: combining robustness and efficiency in
-gradient-based MCMC", algorithms 1 and 2, with their sigma^2 = 2 ``step_size``: then the mean move
-is epsilon s(x) for small steps, that of MALA. A score, however large, turns a coordinate's
+gradient-based MCMC", with their sigma^2 = 2 ``step_size``: then the mean move is epsilon s(x) for
+small steps, that of MALA. A score, however large, turns a coordinate's
 direction and never lengthens its move, so a step that is too long for one coordinate, or a start
 far out, costs little. The target acceptance of 0.574 is optimal as the dimension grows (Vogrinc,
 Livingstone & Zanella 2023).

@@ -9,11 +9,11 @@
     B   v <- v + h/2 s(x)
 
 Source: Leimkuhler & Matthews 2013, "Rational construction of stochastic numerical methods for
-molecular sampling", equation 7 (their method BAOAB, here with mass and temperature one). Of the
-splittings with one score a step it has the smallest error in the law of x. On a Gaussian of
-precision lambda that law is exact, N(0, 1 / lambda), for every friction and every stable step; v
-has variance 1 - h^2 lambda / 4 instead of 1, independent of x. UBU (Sanz-Serna & Zygalakis 2021)
-follows single paths more closely; its law of x has an error of order h^2 already on a Gaussian.
+molecular sampling": their method BAOAB, here with mass and temperature one. Of the splittings with
+one score a step it has the smallest error in the law of x. On a Gaussian of precision lambda that
+law is exact, N(0, 1 / lambda), for every friction and every stable step; v has variance
+1 - h^2 lambda / 4 instead of 1, independent of x. UBU (Sanz-Serna & Zygalakis 2021) follows single
+paths more closely; its law of x has an error of order h^2 already on a Gaussian.
 
 Targets exp(-E) / Z in x with an error of order h^2, none on Gaussians, and no law when
 h >= 2 / sqrt(lambda_max). With friction to infinity it is x <- x + h^2/2 s(x) + h/2 (z + z_next):

@@ -19,6 +19,7 @@ __all__ = [
     "in_unit_interval",
     "kernel_object",
     "non_negative",
+    "one_or_each",
     "positive",
     "positive_integer",
     "real_number",
@@ -52,6 +53,21 @@ def positive_integer(**values: int) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+
+
+def one_or_each(name: str, value: object) -> float | tuple[float, ...]:
+    """A number, or a tuple of numbers with one for each coordinate, as settings files write both.
+
+    A list becomes a tuple, and one of a single number that number.
+
+    >>> one_or_each("scale", [2.0]), one_or_each("scale", [1, 2]), one_or_each("scale", 3)
+    (2.0, (1.0, 2.0), 3.0)
+    """
+    values = value if isinstance(value, list | tuple) else (value,)
+    if not values or not all(_is_number(v) for v in values):
+        raise ValueError(f"{name} must be a number or a list of numbers, got {value!r}")
+    numbers = tuple(float(v) for v in values)
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def seed_number(**values: int) -> None:

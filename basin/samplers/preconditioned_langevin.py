@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from basin.core.types import Energy, Kernel
-from basin.core.validation import positive
+from basin.core.validation import one_or_each, positive
 from basin.mcmc.unadjusted_langevin import (
     UnadjustedInfo,
     UnadjustedState,
@@ -57,6 +57,7 @@ class PreconditionedLangevin(Kernel):
 
     def __post_init__(self) -> None:
         positive(step_size=self.step_size)
+        object.__setattr__(self, "scale", one_or_each("scale", self.scale))
         for scale in self.scale if isinstance(self.scale, tuple) else (self.scale,):
             positive(scale=scale)
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from basin.core.types import Energy, Kernel
-from basin.core.validation import kernel_object
+from basin.core.validation import kernel_object, one_or_each
 from basin.energies.composed.folded import Folded
 
 __all__ = ["Reflected", "ReflectedState"]
@@ -69,6 +69,8 @@ class Reflected(Kernel):
 
     def __post_init__(self) -> None:
         kernel_object(kernel=self.kernel)
+        object.__setattr__(self, "lower", one_or_each("lower", self.lower))
+        object.__setattr__(self, "upper", one_or_each("upper", self.upper))
         Folded(None, self.lower, self.upper)
 
     def init(self, energy: Energy, x: Tensor, generator: torch.Generator) -> ReflectedState:

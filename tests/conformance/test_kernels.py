@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import pkgutil
 
 import pytest
 import torch
 
 import basin.samplers
+from basin.core.describe import build, describe
 from basin.core.types import Kernel
 from basin.objectives import ContrastiveDivergence
 from basin.samplers import MALA
@@ -208,3 +210,9 @@ def test_it_serves_an_objective_with_chains(kernel_class, energy, x0, generator)
     while not hasattr(kernel, "step_size"):
         calmer, kernel = calmer.kernel, kernel.kernel
     assert calmer.step_size == kernel.step_size / 2
+
+
+def test_it_is_described_and_built_again_through_a_file(kernel_class):
+    kernel = built(kernel_class)
+    text = json.dumps(describe(kernel))
+    assert build(json.loads(text), [basin.samplers]) == kernel

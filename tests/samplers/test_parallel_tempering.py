@@ -11,6 +11,7 @@ from basin.samplers import parallel_tempering
 from basin.samplers.langevin import Langevin
 from basin.samplers.mala import MALA
 from basin.samplers.parallel_tempering import ParallelTempering
+from basin.samplers.underdamped_langevin import UnderdampedLangevin
 from basin.sampling.run import sample
 from helpers.statistics import GridLaw, assert_different_law, assert_same_law
 
@@ -124,6 +125,27 @@ def test_it_takes_a_kernel_without_accept_step_and_an_event_of_any_shape(generat
     chains = sample(energy, kernel, start, num_steps=10, keep="last")
     assert chains.acceptance_rate == 1.0
     assert float(chains.last.std()) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.statistical
+def test_every_replica_has_a_velocity_of_its_own(generator):
+    """A peer shares one among all: on this Gaussian its covariance is half of the right one."""
+    covariance = torch.tensor([[1.0, 0.9], [0.9, 1.0]])
+    precision = torch.linalg.inv(covariance)
+
+    def energy(x):
+        return 0.5 * ((x @ precision) * x).sum(dim=1)
+
+    n, ladder = 5_000, (1.0, 2.0)
+    z = torch.randn(2, n, 2, generator=generator) @ torch.linalg.cholesky(covariance).T
+    replicas = z * torch.tensor(ladder).sqrt()[:, None, None]
+    kernel = ParallelTempering(UnderdampedLangevin(0.1), ladder)
+    state = kernel.init_at(energy, replicas, torch.tensor(0), generator)
+    state, _ = run(kernel, state, 40, generator, energy)
+    x = state.position
+    for found, truth in ((x[:, 0].square(), 1.0), (x[:, 0] * x[:, 1], 0.9)):
+        assert abs(float((found.mean() - truth) / found.std())) * math.sqrt(n) < 3.9
+        assert abs(float((found.mean() - truth / 2) / found.std())) * math.sqrt(n) > 10
 
 
 def test_a_move_that_is_not_finite_is_rejected_and_counted(generator):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def positive_integer(**values: int) -> None:
             raise ValueError(f"{name} must be a positive whole number, got {value!r}")
 
 
-def one_or_each(name: str, value: object) -> float | tuple[float, ...]:
+def one_or_each(name: str, value: Any) -> float | tuple[float, ...]:
     """A number, or a tuple of numbers with one for each coordinate, as settings files write both.
 
     A list becomes a tuple, and one of a single number that number.

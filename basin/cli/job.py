@@ -26,7 +26,7 @@ from basin.core.validation import positive_integer
 from basin.datasets import Dataset, load
 from basin.energies import Standardised
 from basin.paths import Noised
-from basin.samplers import AnnealedLangevin, ReverseDiffusion
+from basin.samplers import AnnealedLangevin
 from basin.schedules import Geometric
 from basin.training import Run, RunFolderError
 from basin.training import load_data as load_training_data
@@ -187,9 +187,10 @@ def draw_with(
 ) -> Tensor:
     """Draws by a kernel of the user's choice, one chain a row, in the user's units.
 
-    Chains start from the Gaussian of the training rows. Annealed Langevin and reverse diffusion
-    walk down the noise levels; any other kernel stays at the level that is asked for, and may not
-    cross between modes. Its step size is in the model's coordinates (for a table standardised).
+    Chains start from the Gaussian of the training rows. Annealed Langevin and the kernels that have
+    a method ``down`` walk down the noise levels; any other kernel stays at the level that is asked
+    for, and may not cross between modes. Its step size is in the model's coordinates (for a table
+    standardised).
     """
     if run.num_states is not None:
         raise ValueError(
@@ -201,13 +202,14 @@ def draw_with(
     generator = torch.Generator().manual_seed(seed)
     level = run.sigma if sigma is None else sigma
     if run.has_noise_levels and level is not None:
-        walks = isinstance(kernel, AnnealedLangevin | ReverseDiffusion)
+        steps_down: Any = getattr(kernel, "down", None)
+        walks = isinstance(kernel, AnnealedLangevin) or steps_down is not None
         top = run.config["noise_levels"]["sigma_max"] if walks else level
         target = core.at(level)
         if isinstance(kernel, AnnealedLangevin):
             target = Noised(core, Geometric(top, level))
-        elif isinstance(kernel, ReverseDiffusion):  # its step follows from the number of steps
-            target, kernel = ReverseDiffusion.down(core, top, level, CHAIN_STEPS)
+        elif steps_down is not None:  # its step follows from the number of steps
+            target, kernel = steps_down(core, top, level, CHAIN_STEPS)
         start = core.sample_base(num_samples, generator, top)
     else:
         law = run.config["start"]

@@ -93,7 +93,9 @@ from basin.core.validation import all_finite as all_finite
 from basin.core.validation import batch_of_energies as batch_of_energies
 from basin.core.validation import floating_point as floating_point
 from basin.core.validation import in_unit_interval as in_unit_interval
+from basin.core.validation import kernel_object as kernel_object
 from basin.core.validation import non_negative as non_negative
+from basin.core.validation import one_or_each as one_or_each
 from basin.core.validation import positive as positive
 from basin.core.validation import positive_integer as positive_integer
 from basin.core.validation import real_number as real_number
@@ -158,6 +160,7 @@ __all__ = [
     "inverse_multiquadric",
     "is_enumerable",
     "is_own",
+    "kernel_object",
     "laplacian",
     "log_uniform_stratified",
     "neighbours_of",
@@ -168,6 +171,7 @@ __all__ = [
     "num_threads_for",
     "number_of_states",
     "one_hot",
+    "one_or_each",
     "paired_radii",
     "penalised_rows",
     "positive",

@@ -207,9 +207,19 @@ class Kernel(ABC):
     """One step of a Markov chain, for many chains at once. Frozen dataclasses, no loops over steps.
 
     A state is a ``NamedTuple`` with a field ``position`` ``[chains, *event]``; an info is a
-    ``NamedTuple`` of ``[chains]`` tensors, among them, where they make sense, ``is_accepted``,
-    ``acceptance_probability`` and ``is_divergent``.
+    ``NamedTuple`` of ``[chains, ...]`` tensors, among them, where they make sense, ``is_accepted``,
+    ``acceptance_probability`` and ``is_divergent``, ``[chains]`` each.
+
+    A kernel may hold another one (a field ``kernel``), whose state is then part of its own. Facts
+    about a kernel:
+
+    * ``is_random``: another seed gives other draws from the same start;
+    * ``mixes_chains``: a chain's next position depends on the other chains, so that their draws
+      are not independent of each other.
     """
+
+    is_random: ClassVar[bool] = True
+    mixes_chains: ClassVar[bool] = False
 
     @abstractmethod
     def init(self, energy: Energy, x: Tensor, generator: torch.Generator) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,9 @@ __all__ = [
     "batch_of_energies",
     "floating_point",
     "in_unit_interval",
+    "kernel_object",
     "non_negative",
+    "one_or_each",
     "positive",
     "positive_integer",
     "real_number",
@@ -51,6 +54,21 @@ def positive_integer(**values: int) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+
+
+def one_or_each(name: str, value: Any) -> float | tuple[float, ...]:
+    """A number, or a tuple of numbers with one for each coordinate, as settings files write both.
+
+    A list becomes a tuple, and one of a single number that number.
+
+    >>> one_or_each("scale", [2.0]), one_or_each("scale", [1, 2]), one_or_each("scale", 3)
+    (2.0, (1.0, 2.0), 3.0)
+    """
+    values = value if isinstance(value, list | tuple) else (value,)
+    if not values or not all(_is_number(v) for v in values):
+        raise ValueError(f"{name} must be a number or a list of numbers, got {value!r}")
+    numbers = tuple(float(v) for v in values)
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def seed_number(**values: int) -> None:
@@ -138,6 +156,14 @@ def batch_of_energies(energy: object, x: Tensor, values: object) -> Tensor:
             f"{values.dtype}; {mend}"
         )
     return values
+
+
+def kernel_object(**values: object) -> None:
+    """Raise ``TypeError`` unless each value is a kernel, made and not its class."""
+    for name, value in values.items():
+        is_kernel = hasattr(value, "init") and hasattr(value, "step")
+        if not is_kernel or isinstance(value, type):
+            raise TypeError(f"{name} must be one of basin.samplers, as MALA(0.1), got {value!r}")
 
 
 def _is_number(value: object) -> bool:

@@ -8,10 +8,13 @@ from basin.energies.analytic.gaussian_mixture import GaussianMixture as Gaussian
 from basin.energies.analytic.noised_gaussian_mixture import NoisedGaussianMixture as NoisedGaussianMixture
 from basin.energies.composed.at_condition import AtCondition as AtCondition
 from basin.energies.composed.at_noise_level import AtNoiseLevel as AtNoiseLevel
+from basin.energies.composed.folded import Folded as Folded
 from basin.energies.composed.mixture import Mixture as Mixture
+from basin.energies.composed.posterior import Posterior as Posterior
 from basin.energies.composed.product import Product as Product
 from basin.energies.composed.standardised import Standardised as Standardised
 from basin.energies.composed.tempered import Tempered as Tempered
+from basin.energies.composed.transformed import Transformed as Transformed
 from basin.energies.discrete.categorical_mlp import CategoricalMLP as CategoricalMLP
 from basin.energies.discrete.ising import Ising as Ising
 from basin.energies.discrete.restricted_boltzmann_machine import RestrictedBoltzmannMachine as RestrictedBoltzmannMachine
@@ -36,6 +39,7 @@ __all__ = [
     "CategoricalMLP",
     "ConditionalMLP",
     "Conv",
+    "Folded",
     "Gaussian",
     "GaussianMixture",
     "Ising",
@@ -43,11 +47,13 @@ __all__ = [
     "Mixture",
     "NoiseConditional",
     "NoisedGaussianMixture",
+    "Posterior",
     "Product",
     "ResNet",
     "RestrictedBoltzmannMachine",
     "Standardised",
     "Tempered",
+    "Transformed",
     "activation_named",
     "fit_gaussian",
     "fit_gaussian_mixture",

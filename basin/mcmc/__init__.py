@@ -12,6 +12,10 @@ from basin.mcmc.langevin_proposal import langevin_proposal as langevin_proposal
 from basin.mcmc.metropolis import Acceptance as Acceptance
 from basin.mcmc.metropolis import metropolis as metropolis
 from basin.mcmc.metropolis import select as select
+from basin.mcmc.noise_descent import SCORE_SDE as SCORE_SDE
+from basin.mcmc.noise_descent import ancestral_move as ancestral_move
+from basin.mcmc.noise_descent import noise_level as noise_level
+from basin.mcmc.noise_descent import probability_flow as probability_flow
 from basin.mcmc.unadjusted_langevin import UnadjustedInfo as UnadjustedInfo
 from basin.mcmc.unadjusted_langevin import UnadjustedState as UnadjustedState
 from basin.mcmc.unadjusted_langevin import unadjusted_init as unadjusted_init
@@ -21,14 +25,18 @@ __all__ = [
     "Acceptance",
     "DualAveraging",
     "DualAveragingState",
+    "SCORE_SDE",
     "UnadjustedInfo",
     "UnadjustedState",
+    "ancestral_move",
     "effective_sample_size",
     "finite_rows",
     "gibbs_sweep",
     "langevin_log_ratio",
     "langevin_proposal",
     "metropolis",
+    "noise_level",
+    "probability_flow",
     "select",
     "split_rhat",
     "unadjusted_init",

@@ -33,7 +33,9 @@ from basin.core.types import Kernel, Loss, Objective, Watched
 from basin.core.validation import in_unit_interval, non_negative, positive, positive_integer
 from basin.mcmc.finiteness import finite_rows
 from basin.objectives.meanings import ENERGY_TERMS
+from basin.samplers.barker import Barker
 from basin.samplers.langevin import Langevin
+from basin.samplers.mala import MALA
 from basin.sampling.run import sample
 
 __all__ = []  # for the objectives of this folder
@@ -210,10 +212,17 @@ class Sampled(Objective, Watched):
         """The same objective with half the sampling step, where it has one, and twice the steps."""
         objective: Any = self
         changed: dict[str, Any] = {"num_steps": 2 * objective.num_steps}
-        if hasattr(objective.kernel, "step_size"):
-            step_size = objective.kernel.step_size / 2
-            changed["kernel"] = replace(objective.kernel, step_size=step_size)
+        changed["kernel"] = _calmer_kernel(objective.kernel)
         return replace(objective, **changed)
+
+
+def _calmer_kernel(kernel: Any) -> Any:
+    """Half the sampling step, also where it is that of a kernel inside."""
+    if hasattr(kernel, "step_size"):
+        return replace(kernel, step_size=kernel.step_size / 2)
+    if hasattr(kernel, "kernel"):
+        return replace(kernel, kernel=_calmer_kernel(kernel.kernel))
+    return kernel
 
 
 def check_sampler(
@@ -241,10 +250,10 @@ def refuse_conditions(energy: Any, objective: object) -> None:
 
 
 def travel(kernel: Any, num_steps: int) -> str:
-    """How far a chain can go, in words."""
-    step_size = getattr(kernel, "step_size", None)
-    if not isinstance(step_size, float | int):
+    """How far a chain can go, in words; a number where ``step_size`` is that of a diffusion."""
+    if not isinstance(kernel, Langevin | MALA | Barker):
         return f"in {num_steps} steps"
+    step_size = kernel.step_size
     reach = math.sqrt(2 * step_size * num_steps)
     return f"about sqrt(2 x {step_size:g} x {num_steps}) = {reach:.2g} a coordinate"
 

@@ -4,11 +4,15 @@
 from basin.paths.geometric import Geometric as Geometric
 from basin.paths.noised import Noised as Noised
 from basin.paths.tempered import Tempered as Tempered
+from basin.paths.walk import Walk as Walk
+from basin.paths.walk import walk_down as walk_down
 from basin.paths.weighted import WeightedEnergy as WeightedEnergy
 
 __all__ = [
     "Geometric",
     "Noised",
     "Tempered",
+    "Walk",
     "WeightedEnergy",
+    "walk_down",
 ]

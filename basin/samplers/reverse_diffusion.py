@@ -15,28 +15,19 @@ Targets, after each step, the data blurred by the next level. Cost: one score a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 
-from basin.core.gradients import score
 from basin.core.references import Reference
-from basin.core.tensors import normal_like
 from basin.core.types import Energy, Kernel, NoisyEnergy
-from basin.core.validation import in_unit_interval, positive, positive_integer
+from basin.core.validation import in_unit_interval, positive
 from basin.mcmc.finiteness import finite_rows
+from basin.mcmc.noise_descent import SCORE_SDE, ancestral_move, noise_level
 from basin.mcmc.unadjusted_langevin import UnadjustedInfo, UnadjustedState, unadjusted_init
-from basin.paths.noised import Noised
-from basin.schedules.geometric import Geometric
+from basin.paths.walk import Walk, walk_down
 
-__all__ = ["ReverseDiffusion", "Walk"]
-
-
-class Walk(NamedTuple):
-    """A path down the noise levels and the kernel whose steps fit it."""
-
-    path: Noised
-    kernel: ReverseDiffusion
+__all__ = ["ReverseDiffusion"]
 
 
 @dataclass(frozen=True)
@@ -47,15 +38,7 @@ class ReverseDiffusion(Kernel):
         step_size: r in (0, 1), the share of sigma^2 that a step takes away.
     """
 
-    references: ClassVar[tuple[Reference, ...]] = (
-        Reference(
-            "Score-based generative modeling through stochastic differential equations",
-            ("Yang Song", "Jascha Sohl-Dickstein", "Diederik P. Kingma", "Abhishek Kumar")
-            + ("Stefano Ermon", "Ben Poole"),
-            2021,
-            "https://arxiv.org/abs/2011.13456",
-        ),
-    )
+    references: ClassVar[tuple[Reference, ...]] = (SCORE_SDE,)
 
     step_size: float = 0.03
 
@@ -70,16 +53,8 @@ class ReverseDiffusion(Kernel):
         Start from draws at ``sigma_max`` and pass both to :func:`basin.sample` with that number
         of steps.
         """
-        positive(sigma_max=sigma_max, sigma=sigma)
-        positive_integer(num_steps=num_steps)
-        if not sigma < sigma_max:
-            raise ValueError(
-                f"sigma must lie below sigma_max to walk down to it, got {sigma:.6g} and "
-                f"{sigma_max:.6g}; at sigma_max itself the start is the draw"
-            )
-        factor = (sigma / sigma_max) ** (1 / num_steps)
-        path = Noised(noisy_energy, Geometric(sigma_max / factor, sigma / factor))
-        return Walk(path, ReverseDiffusion(1 - factor**2))
+        path, share = walk_down(noisy_energy, sigma_max, sigma, num_steps)
+        return Walk(path, ReverseDiffusion(share))
 
     def init(self, energy: Energy, x: torch.Tensor, generator: torch.Generator) -> UnadjustedState:
         return unadjusted_init(x)
@@ -87,15 +62,7 @@ class ReverseDiffusion(Kernel):
     def step(
         self, energy: Energy, state: UnadjustedState, generator: torch.Generator
     ) -> tuple[UnadjustedState, UnadjustedInfo]:
-        sigma = getattr(energy, "sigma", None)
-        if sigma is None:
-            raise ValueError(
-                f"ReverseDiffusion needs an energy with a noise level, got {type(energy).__name__} "
-                "without attribute sigma; give basin.paths.Noised(noisy_energy, schedule)"
-            )
-        r = self.step_size
-        x = state.position
-        noise = (r * (1 - r)) ** 0.5 * sigma * normal_like(x, generator)
-        moved = x + r * sigma**2 * score(energy, x) + noise
+        sigma = noise_level(energy, "ReverseDiffusion")
+        moved = ancestral_move(energy, state.position, sigma, self.step_size, generator)
         is_finite = finite_rows(moved)
         return UnadjustedState(moved, is_finite), UnadjustedInfo(state.is_finite & ~is_finite)

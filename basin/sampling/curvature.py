@@ -58,12 +58,16 @@ def largest_curvature(
 def warn_if_step_too_large(energy: Energy, x: Tensor, step_size: float | Tensor, name: str) -> bool:
     """Warn with :class:`StepSizeWarning` if ``step_size > 1 / lambda_max`` at ``x``; tell if so.
 
-    A ``step_size`` that is a tensor (a number for each coordinate) is judged in the coordinates
-    in which all are as long as the longest.
+    A ``step_size`` that is a tensor (a number for each coordinate, of the event's shape or flat)
+    is judged in the coordinates in which all are as long as the longest.
     """
     if isinstance(step_size, Tensor) and step_size.numel() > 1:
         longest = step_size.max()
-        unit = (step_size / longest).sqrt()
+        unit = (step_size / longest).sqrt().to(x)
+        if unit.ndim == 1 and len(unit) == x[0].numel():
+            unit = unit.reshape(x.shape[1:])
+        elif unit.shape != x.shape[1:]:
+            return False  # not a step for each coordinate: the kernel knows what it means
         return warn_if_step_too_large(lambda u: energy(u * unit), x / unit, float(longest), name)
     step_size = float(step_size)
     curvature = largest_curvature(energy, x)

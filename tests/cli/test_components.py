@@ -6,11 +6,19 @@ from dataclasses import dataclass
 
 import pytest
 
-from basin.cli.choices import as_arguments
+from basin.cli.choices import as_arguments, read_settings
 from basin.cli.components import choose
+from basin.cli.train import _choose, _make_parser
 from basin.core.types import Kernel, Objective
 from basin.objectives import ContrastiveDivergence, DualScoreMatching
-from basin.samplers import MALA, Langevin
+from basin.samplers import (
+    MALA,
+    Barker,
+    Langevin,
+    ParallelTempering,
+    PreconditionedLangevin,
+    Reflected,
+)
 
 QUARTER = Langevin(0.25)
 
@@ -63,6 +71,35 @@ def test_to_any_depth():
 def test_what_is_wrong_is_named(words, match):
     with pytest.raises(ValueError, match=match):
         choose("o", Wrapper, words)
+
+
+@pytest.mark.parametrize(
+    ("words", "kernel"),
+    [
+        (
+            ["ParallelTempering", "--sampler.kernel", "Barker", "--sampler.temperatures", "1,3"],
+            ParallelTempering(Barker(), (1.0, 3.0)),
+        ),
+        (
+            [
+                "Reflected",
+                "--sampler.kernel=MALA",
+                "--sampler.lower=-1",
+                "--sampler.upper=[2,.inf]",
+            ],
+            Reflected(MALA(), -1.0, (2.0, float("inf"))),
+        ),
+        (
+            ["PreconditionedLangevin", "--sampler.scale", "0.5,2"],
+            PreconditionedLangevin(scale=(0.5, 2.0)),
+        ),
+    ],
+)
+def test_kernels_around_kernels_and_lists_of_numbers_come_from_the_shell(words, kernel):
+    settings, left = read_settings(["rings", "--out", "x", "--sampler", *words])
+    components, left = _choose(settings, left)
+    given = _make_parser(components).parse(left)
+    assert components["sampler"].build(given["sampler"]) == kernel
 
 
 def test_a_settings_file_nests_the_same_way():

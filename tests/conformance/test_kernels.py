@@ -2,20 +2,27 @@
 
 Builds from defaults; frozen; same seed same bits, other seed other bits; inputs untouched; no
 gradient left on parameters; batch of one; float64; thinning is a subsequence; a state is all that
-the next step needs.
+the next step needs; any objective with chains takes it.
+
+A kernel around another one builds from that and its defaults. What a kernel declares (it is not
+random, its chains see each other) is held to be true of it, and only of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import pkgutil
 
 import pytest
 import torch
 
 import basin.samplers
+from basin.core.describe import build, describe
 from basin.core.types import Kernel
+from basin.objectives import ContrastiveDivergence
+from basin.samplers import MALA
 from basin.sampling.run import sample
 from helpers.energies import NoisyGaussian
 
@@ -34,6 +41,29 @@ KERNELS = list(kernels())
 pytestmark = pytest.mark.parametrize("kernel_class", KERNELS, ids=lambda kernel: kernel.__name__)
 
 
+def built(kernel_class, **changes):
+    """From its defaults; around MALA where it must be given a kernel."""
+    required = [f.name for f in dataclasses.fields(kernel_class) if not has_default(f)]
+    assert required in ([], ["kernel"])
+    return kernel_class(**{name: MALA() for name in required} | changes)
+
+
+def has_default(field):
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing
+
+
+def leaves(state):
+    """The tensors of a state, of the states inside it too."""
+    for field in state:
+        yield from leaves(field) if isinstance(field, tuple) else (field,)
+
+
+def copied(state):
+    parts = (copied(f) if isinstance(f, tuple) else f.clone() for f in state)
+    return type(state)(*parts)
+
+
 @pytest.fixture
 def energy():
     return NoisyGaussian(dim=2, mean=0.5).at(0.5)
@@ -41,11 +71,12 @@ def energy():
 
 @pytest.fixture
 def x0():
-    return torch.randn(6, 2, generator=torch.Generator().manual_seed(1))
+    """Positive, for kernels with a wall at zero."""
+    return torch.randn(6, 2, generator=torch.Generator().manual_seed(1)).exp()
 
 
 def draws(kernel_class, energy, x0, **options):
-    return sample(energy, kernel_class(), x0, **{"num_steps": 12, "seed": 7} | options)
+    return sample(energy, built(kernel_class), x0, **{"num_steps": 12, "seed": 7} | options)
 
 
 def test_is_exported_by_the_folder(kernel_class):
@@ -53,10 +84,10 @@ def test_is_exported_by_the_folder(kernel_class):
 
 
 def test_is_a_frozen_dataclass_of_hyper_parameters(kernel_class):
-    kernel = kernel_class()
+    kernel = built(kernel_class)
     assert dataclasses.is_dataclass(kernel)
-    assert kernel == kernel_class()
-    assert hash(kernel) == hash(kernel_class())
+    assert kernel == built(kernel_class)
+    assert hash(kernel) == hash(built(kernel_class))
     first = dataclasses.fields(kernel)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(kernel, first, 1.0)
@@ -74,7 +105,8 @@ def test_same_seed_same_bits_other_seed_other_bits(kernel_class, energy, x0):
     assert torch.equal(first.positions, draws(kernel_class, energy, x0).positions)
     for name, value in draws(kernel_class, energy, x0).info.items():
         assert torch.equal(first.info[name], value)
-    assert not torch.equal(first.positions, draws(kernel_class, energy, x0, seed=8).positions)
+    other = draws(kernel_class, energy, x0, seed=8).positions
+    assert torch.equal(first.positions, other) == (not kernel_class.is_random)
 
 
 def test_inputs_are_untouched(kernel_class, energy, x0):
@@ -93,37 +125,40 @@ def test_inputs_are_untouched(kernel_class, energy, x0):
 
 
 def test_the_step_leaves_its_state_alone(kernel_class, energy, x0, generator):
-    kernel = kernel_class()
+    kernel = built(kernel_class)
     state = kernel.init(energy, x0, generator)
-    before = [field.clone() for field in state]
+    before = [field.clone() for field in leaves(state)]
     moved, _ = kernel.step(energy, state, generator)
-    for field, old in zip(state, before, strict=True):
+    for field, old in zip(leaves(state), before, strict=True):
         assert torch.equal(field, old)
-    assert not any(field.requires_grad for field in moved)
+    assert not any(field.requires_grad for field in leaves(moved))
 
 
 def test_the_state_is_all_that_the_next_step_needs(kernel_class, energy, x0):
     """Stop, keep the state and the generator's state, and go on: the same bits."""
-    kernel = kernel_class()
+    kernel = built(kernel_class)
     generator = torch.Generator().manual_seed(2)
     state = kernel.init(energy, x0, generator)
     for _ in range(3):
         state, _ = kernel.step(energy, state, generator)
-    kept, kept_generator = type(state)(*(f.clone() for f in state)), generator.get_state()
+    kept, kept_generator = copied(state), generator.get_state()
     for _ in range(3):
         state, _ = kernel.step(energy, state, generator)
     generator.set_state(kept_generator)
     for _ in range(3):
-        kept, _ = kernel_class().step(energy, kept, generator)
+        kept, _ = built(kernel_class).step(energy, kept, generator)
     assert torch.equal(state.position, kept.position)
 
 
-def test_info_is_one_number_a_chain(kernel_class, energy, x0, generator):
-    kernel = kernel_class()
+def test_info_is_one_row_a_chain(kernel_class, energy, x0, generator):
+    """One number a chain, but where a kernel has more to say of each (pairs of replicas)."""
+    kernel = built(kernel_class)
     state, info = kernel.step(energy, kernel.init(energy, x0, generator), generator)
     assert state.position.shape == x0.shape
     assert "is_divergent" in info._fields
-    assert all(value.shape == (6,) for value in info)
+    assert all(len(value) == 6 for value in info)
+    numbers = ("is_divergent", "is_accepted", "acceptance_probability")
+    assert all(getattr(info, name).shape == (6,) for name in numbers if name in info._fields)
 
 
 def test_a_batch_of_one(kernel_class, energy, x0):
@@ -147,15 +182,37 @@ def test_thinning_is_a_subsequence(kernel_class, energy, x0):
 
 
 def test_chains_do_not_see_each_other(kernel_class, energy, x0):
-    """Moving one chain's start leaves the others' draws as they are."""
+    """Moving one chain's start leaves the others' draws as they are, but where it says so."""
     other = x0.clone()
     other[0] += 1.0
     first, second = (draws(kernel_class, energy, start).positions for start in (x0, other))
-    assert torch.equal(first[1:], second[1:])
+    assert torch.equal(first[1:], second[1:]) == (not kernel_class.mixes_chains)
     assert not torch.equal(first[0], second[0])
 
 
 def test_step_size_must_be_positive(kernel_class):
+    if not hasattr(kernel_class, "step_size"):
+        assert hasattr(built(kernel_class), "kernel")  # its step is that of the kernel inside
+        return
     for step_size in (0.0, -0.1):
         with pytest.raises(ValueError, match=f"step_size must be positive, got {step_size}"):
-            kernel_class(step_size=step_size)
+            built(kernel_class, step_size=step_size)
+
+
+def test_it_serves_an_objective_with_chains(kernel_class, energy, x0, generator):
+    """A gradient for the parameters, finite; a calmer one has half the step, wherever it is."""
+    objective = ContrastiveDivergence(built(kernel_class), num_steps=3, sigma=0.0)
+    state = objective.init(x0, generator)
+    loss = objective(energy, x0, state, generator)
+    (gradient,) = torch.autograd.grad(loss.value, tuple(energy.parameters()))
+    assert gradient.isfinite().all()
+    calmer, kernel = objective.calmer().kernel, built(kernel_class)
+    while not hasattr(kernel, "step_size"):
+        calmer, kernel = calmer.kernel, kernel.kernel
+    assert calmer.step_size == kernel.step_size / 2
+
+
+def test_it_is_described_and_built_again_through_a_file(kernel_class):
+    kernel = built(kernel_class)
+    text = json.dumps(describe(kernel))
+    assert build(json.loads(text), [basin.samplers]) == kernel

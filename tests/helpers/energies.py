@@ -9,6 +9,8 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from basin.core.gradients import score
+
 
 class DiagonalGaussian:
     """E = sum_i precision_i (x_i - mean_i)^2 / 2."""
@@ -90,6 +92,14 @@ class GaussianAtNoiseLevel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.energy(x, self.sigma)
+
+    def at(self, sigma: float) -> GaussianAtNoiseLevel:
+        return self.energy.at(sigma)
+
+    def stochastic_score(self, x: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+        """The score and noise of variance 1 / ``batch_size``."""
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        return score(self, x) + noise / math.sqrt(batch_size)
 
     def sample_base(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.randn(n, len(self.energy.mean), generator=generator)

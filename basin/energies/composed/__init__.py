@@ -3,16 +3,22 @@
 
 from basin.energies.composed.at_condition import AtCondition as AtCondition
 from basin.energies.composed.at_noise_level import AtNoiseLevel as AtNoiseLevel
+from basin.energies.composed.folded import Folded as Folded
 from basin.energies.composed.mixture import Mixture as Mixture
+from basin.energies.composed.posterior import Posterior as Posterior
 from basin.energies.composed.product import Product as Product
 from basin.energies.composed.standardised import Standardised as Standardised
 from basin.energies.composed.tempered import Tempered as Tempered
+from basin.energies.composed.transformed import Transformed as Transformed
 
 __all__ = [
     "AtCondition",
     "AtNoiseLevel",
+    "Folded",
     "Mixture",
+    "Posterior",
     "Product",
     "Standardised",
     "Tempered",
+    "Transformed",
 ]

@@ -53,6 +53,10 @@ class AtNoiseLevel(nn.Module):
             return self.energy.score(x, self.sigma)
         return score(self.forward, x, create_graph=torch.is_grad_enabled())
 
+    def at(self, sigma: float) -> AtNoiseLevel:
+        """The same energy at another level: a step between two levels looks at both."""
+        return AtNoiseLevel(self.energy, sigma)
+
     def sample_base(self, n: int, generator: torch.Generator) -> Tensor:
         """Where chains may start: ``energy.sample_base(n, generator, sigma)``."""
         if not hasattr(self.energy, "sample_base"):

@@ -34,7 +34,7 @@ from basin.core.conditions import repeated
 from basin.core.references import Reference
 from basin.core.types import Density, Learned, Loss, Objective
 from basin.core.validation import all_finite, positive, positive_integer, same_event_shape
-from basin.energies.analytic.fitted import fit_gaussian, fit_gaussian_mixture
+from basin.energies.analytic.fitted import fit_covering_mixture, fit_gaussian
 from basin.energies.analytic.gaussian_mixture import GaussianMixture
 
 __all__ = [
@@ -46,8 +46,6 @@ __all__ = [
 ]
 
 _NUM_COMPONENTS = 16
-# A tenth of the mixture is one wide Gaussian, so that p / q stays bounded (Hesterberg 1995).
-_DEFENSIVE_SHARE = 0.1
 _NUM_CHECKED = 4096  # draws of the noise that its coverage is judged by
 _LEAST_COVERED = 0.99
 _NUM_LOG_Z_DRAWS = 20_000
@@ -301,19 +299,10 @@ class NoiseContrastiveEstimation(Objective):
             covariance = fitted.covariance * self.noise_scale**2
             return _as_law(GaussianMixture(fitted.mean[None], covariance), x.shape[1:])
         if self.noise == "mixture":
-            return _as_law(self._mixture(x, generator), x.shape[1:])
+            mixture = fit_covering_mixture(x, _NUM_COMPONENTS, generator, scale=self.noise_scale)
+            return _as_law(mixture, x.shape[1:])
         noise: Any = self.noise
         return copy.deepcopy(noise) if _is_trained(noise) else _Law(noise.sample, noise.log_prob)
-
-    def _mixture(self, x: Tensor, generator: torch.Generator) -> GaussianMixture:
-        """Sixteen Gaussians fitted to the data, and one of all data, twice as wide."""
-        fitted, wide = fit_gaussian_mixture(x, _NUM_COMPONENTS, generator), fit_gaussian(x)
-        share = torch.tensor([_DEFENSIVE_SHARE]).to(wide.mean)
-        return GaussianMixture(
-            torch.cat([fitted.means, wide.mean[None]]),
-            self.noise_scale**2 * torch.cat([fitted.covariances, 4 * wide.covariance[None]]),
-            torch.cat([(1 - share) * fitted.weights, share]),
-        )
 
 
 class _Law(NamedTuple):

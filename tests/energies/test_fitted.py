@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from basin.energies import fit_gaussian, fit_gaussian_mixture
+from basin.energies import fit_covering_mixture, fit_gaussian, fit_gaussian_mixture
 from helpers.known_densities import IsotropicMixture
 
 
@@ -60,3 +60,19 @@ def test_what_cannot_be_fitted_is_named():
         fit_gaussian(torch.ones(4, 2))
     with pytest.raises(ValueError, match="num_components must be a positive whole number"):
         fit_gaussian_mixture(torch.zeros(4, 2), 0, generator())
+
+
+def test_a_covering_mixture_is_the_fitted_one_widened_beside_a_wide_gaussian():
+    x = torch.cat(
+        [torch.randn(300, 2, generator=generator()) + 9, -torch.rand(300, 2, generator=generator())]
+    )
+    fitted = fit_gaussian_mixture(x, 2, generator(1))
+    found = fit_covering_mixture(x, 2, generator(1), scale=1.5)
+    torch.testing.assert_close(found.weights[:2], 0.9 * fitted.weights)
+    torch.testing.assert_close(found.covariances[:2], 2.25 * fitted.covariances)
+    torch.testing.assert_close(found.covariances[2], 9 * fit_gaussian(x).covariance)
+    # Nowhere among the rows is it ten times thinner than the Gaussian of them all.
+    wide = fit_gaussian(x)
+    assert (found(x) - wide(x) < 3).all()
+    far = wide.mean + 20 * wide.covariance.diagonal().sqrt()
+    assert found(far[None]) < wide(far[None])

@@ -334,3 +334,21 @@ def test_bad_arguments_are_named():
     given = Given(lambda x, c: x.sum(1), torch.zeros(64))
     with pytest.raises(ValueError, match="without conditions"):
         objective(given, x, state, generator)
+
+
+@pytest.mark.parametrize(
+    ("dim", "settings", "words"),
+    [
+        (2, {}, ""),
+        (16, {}, ""),
+        (17, {}, "few effective draws in 17 dimensions"),
+        (2, {"importance_weighted": False}, "not weighed"),
+    ],
+)
+def test_blind_where_no_weight_corrects_the_generator(dim, settings, words):
+    objective = Adversarial(hidden=(4,), **settings)
+    generator = torch.Generator().manual_seed(0)
+    state = objective.init(torch.randn(200, dim, generator=generator), generator)
+    found = objective.blindness(state)
+    assert words in found
+    assert bool(found) == bool(words)

@@ -3,8 +3,9 @@
     fit_gaussian           mean and covariance of the rows
     fit_gaussian_mixture   expectation maximisation (Dempster, Laird & Rubin 1977) by scikit-learn,
                            from the clusters of k-means
+    fit_covering_mixture   such a mixture, widened, and one wide Gaussian of all rows
 
-Both keep some width in every direction, a tenth of the root mean square deviation of the rows
+All keep some width in every direction, a tenth of the root mean square deviation of the rows
 unless told otherwise, so that columns that are constant or depend on others have a density too.
 """
 
@@ -19,12 +20,15 @@ from basin.core.validation import positive, positive_integer
 from basin.energies.analytic.gaussian import Gaussian
 from basin.energies.analytic.gaussian_mixture import GaussianMixture
 
-__all__ = ["fit_gaussian", "fit_gaussian_mixture"]
+__all__ = ["fit_covering_mixture", "fit_gaussian", "fit_gaussian_mixture"]
 
 NUM_ROWS = 4096
 """That the expectation maximisation looks at."""
 
 _WIDTH = 0.1  # of the root mean square deviation, in every direction
+
+# A tenth of the mixture is one wide Gaussian, so that p / q stays bounded (Hesterberg 1995).
+_DEFENSIVE_SHARE = 0.1
 
 
 def fit_gaussian(x: Tensor) -> Gaussian:
@@ -75,6 +79,30 @@ def fit_gaussian_mixture(
         search.fit(rows.cpu().numpy())
     found = (search.means_, search.covariances_, search.weights_)
     return GaussianMixture(*found).to(x.device)
+
+
+def fit_covering_mixture(
+    x: Tensor, num_components: int, generator: torch.Generator, *, scale: float = 1.0
+) -> GaussianMixture:
+    """A law to draw noise or proposals from: near the rows, and nowhere much thinner than they are.
+
+    Nine tenths are the Gaussians of :func:`fit_gaussian_mixture`, a tenth is the Gaussian of all
+    rows, twice as wide.
+
+    Args:
+        x: rows, two of them at least, ``[n, *event]``.
+        num_components: how many Gaussians, beside the wide one.
+        generator: source of the starts.
+        scale: factor of every standard deviation.
+    """
+    positive(scale=scale)
+    fitted, wide = fit_gaussian_mixture(x, num_components, generator), fit_gaussian(x)
+    share = torch.tensor([_DEFENSIVE_SHARE]).to(wide.mean)
+    return GaussianMixture(
+        torch.cat([fitted.means, wide.mean[None]]),
+        scale**2 * torch.cat([fitted.covariances, 4 * wide.covariance[None]]),
+        torch.cat([(1 - share) * fitted.weights, share]),
+    )
 
 
 def _moments(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

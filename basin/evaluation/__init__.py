@@ -23,6 +23,7 @@ from basin.evaluation.held_out_log_likelihood import held_out_log_likelihood as 
 from basin.evaluation.kernel_stein_discrepancy import kernel_stein_discrepancy as kernel_stein_discrepancy
 from basin.evaluation.kl_to_truth import kl_to_truth as kl_to_truth
 from basin.evaluation.log_z_error import log_z_error as log_z_error
+from basin.evaluation.long_run import long_run as long_run
 from basin.evaluation.memorisation import memorisation as memorisation
 from basin.evaluation.mmd import mmd as mmd
 from basin.evaluation.mode_weights import mode_weights as mode_weights
@@ -59,6 +60,7 @@ __all__ = [
     "kernel_stein_discrepancy",
     "kl_to_truth",
     "log_z_error",
+    "long_run",
     "marginal_calibration",
     "memorisation",
     "mmd",

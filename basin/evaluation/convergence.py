@@ -10,7 +10,8 @@ draw from one law and remember τ steps, N/τ of their draws count, so the mean 
 times N/τ over that within is an F ratio of one-way analysis of variance with 2M - 1 and
 2M (N/τ - 1) degrees of freedom. τ is estimated within halves, so disagreement cannot hide in it.
 The smallest p-value of d coordinates and both kinds of ranks counts 2d times (Bonferroni). It is
-good for chains much longer than their memory (N/τ of 20 or more); shorter ones raise false alarms.
+good for chains much longer than their memory (N/τ of 20 or more); shorter ones raise false alarms,
+and a drift as slow as the chain is long passes for memory: look at R-hat and τ too.
 Agreement is not arrival: chains that all missed a mode agree.
 Cost: a sort and some Fourier transforms a coordinate.
 """
@@ -63,8 +64,7 @@ def convergence(
             "positions must have shape (chain, draw, *event) with two chains and eight draws or "
             f"more, got {tuple(positions.shape)}"
         )
-    chains = positions.detach().to("cpu", torch.float64).flatten(2)
-    chains = chains[..., None] if chains.ndim == 2 else chains
+    chains = positions.detach().to("cpu", torch.float64).reshape(*positions.shape[:2], -1)
     all_finite("positions", chains.flatten(1))
     rhat = split_rhat(chains)
     if not bool(torch.isfinite(rhat).all()):
@@ -132,7 +132,7 @@ def _normal_scores(x: np.ndarray) -> np.ndarray:
 
 
 def _memory(halves: np.ndarray) -> float:
-    """τ = 1 + 2 Σ ρ_t within halves, pooled over them, up to where pairs of ρ turn negative (Geyer).
+    """τ = 1 + 2 Σ ρ_t within halves, pooled over them, to where pairs of ρ turn negative (Geyer).
 
     A half is centred at its own mean, which takes the variance of that mean, a share τ/N of the
     whole, from the covariance at every lag. It is given back, for the τ that comes out with it.

@@ -91,8 +91,8 @@ def density_of_samples(
 ) -> Estimate:
     """How densely data lie where samples lie; arguments as those of :func:`coverage`.
 
-    Below 1 for samples beside the data, above 1 for samples that keep to where the data are dense;
-    the p-value asks about the former.
+    Below 1 for samples beside the data or in their thin parts. Balls shrink where data are dense,
+    so that samples crowding there score about 1: that is the coverage's to see.
 
     Example:
         >>> import torch

@@ -62,11 +62,11 @@ def test_rows_that_were_trained_on_are_a_mutant_that_fails(generator):
 
 @pytest.mark.parametrize("fault", ["scale", "shift", "correlation"])
 def test_planted_faults_are_found_by_the_default(fault, generator):
-    x, y = normal(500, 2, generator), normal(400, 2, generator)
+    x, y = normal(1000, 2, generator), normal(800, 2, generator)
     if fault == "correlation":
-        x[:, 1] = 0.6 * x[:, 0] + 0.8 * x[:, 1]
+        x[:, 1] = 0.8 * x[:, 0] + 0.6 * x[:, 1]
     else:
-        x = 1.6 * x if fault == "scale" else x + 0.6
+        x = 2 * x if fault == "scale" else x + 0.8
     assert classifier_two_sample(x, y, generator).p_value < 1e-3
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import basin
 from basin.datasets.load import Dataset
 from basin.datasets.rows import FreshDraws, TensorRows
 from basin.energies.composed.standardised import Standardised
 from basin.partition.log_z import LogZ
-from basin.training.evaluate import evaluate
+from basin.training.evaluate import CHECKS, evaluate
 from basin.training.run import Run
 from helpers.known_densities import IsotropicMixture, two_blobs
 
@@ -84,27 +87,87 @@ def test_a_perfect_run_against_a_known_truth(generator: torch.Generator) -> None
     samples = truth.blurred(_SIGMA).sample(1000, generator)
     results = evaluate(_run(_Exact(truth), (2,)), truth, samples=samples, seed=1)
     assert "not_done" not in results
-    assert set(results) == {
-        "kl_to_truth",
-        "log_z_error",
-        "mode_weights_of_energy",
-        "total_variation",
-        "fisher_divergence",
-        "relative_loss",
-        "held_out_log_likelihood",
-        "mode_weights",
-        "mmd",
-        "energy_gap",
-    }
+    needs_more = {"bits_per_dimension", "memorisation", "long_run"}
+    if importlib.util.find_spec("ot") is None:
+        needs_more |= {"wasserstein"}
+    assert set(results) == set(CHECKS) - needs_more
     for name in ("kl_to_truth", "log_z_error", "mode_weights_of_energy", "fisher_divergence"):
         assert abs(results[name]["value"]) < 1e-6, name
-    for name in ("mode_weights", "mmd", "energy_gap"):
+    tested = [name for name, result in results.items() if result["p_value"] is not None]
+    assert len(tested) >= 13
+    for name in tested:
         assert results[name]["p_value"] > 1e-4, name
+        assert results[name]["null"], name
+        assert results[name]["n"] > 0, name
+        assert results[name]["floor"] is not None, name
     assert results["held_out_log_likelihood"]["details"]["mean_absolute_gap"] < 1e-6
     assert results["relative_loss"]["value"] == pytest.approx(results["relative_loss"]["floor"])
     for result in results.values():
         assert result["about"] == {"density": "p_sigma", "sigma": _SIGMA, "weights": "ema"}
     json.dumps(results, allow_nan=False)
+
+
+def test_named_checks_are_made_and_no_others(generator: torch.Generator) -> None:
+    truth = two_blobs()
+    samples = truth.blurred(_SIGMA).sample(200, generator)
+    names = ["energy_distance", "total_variation", "memorisation"]
+    results = evaluate(_run(_Exact(truth), (2,)), truth, samples=samples, checks=names)
+    assert set(results) == {"energy_distance", "total_variation", "not_done"}
+    assert results["not_done"] == {"memorisation": "needs a finite table of training rows"}
+    with pytest.raises(ValueError, match=r"checks must be among kl_to_truth, .* got 'fid'"):
+        evaluate(_run(_Exact(truth), (2,)), truth, samples=samples, checks=["fid"])
+
+
+def test_long_chains_of_a_run_that_was_not_trained_by_sampling(generator: torch.Generator) -> None:
+    truth = two_blobs()
+    run = _run(_Exact(truth), (2,))
+    results = evaluate(run, truth, checks=["long_run"], long_run=10)
+    details = results["long_run"]["details"]
+    assert details["verdict"].startswith("stays")
+    assert details["kernel"].startswith("MALA")
+    assert details["trained_by_sampling"] is False
+    # The mutant: half the energy, another density.
+    half = replace(run, energy=_Halved(truth))
+    found = evaluate(half, truth, checks=["long_run"], long_run=100)["long_run"]
+    assert found["p_value"] < 1e-3
+
+
+class _Halved(_Exact):
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        return 0.1 * super().forward(x, sigma)
+
+
+def test_training_s_own_kernel_makes_the_long_chains_where_it_had_one(
+    generator: torch.Generator,
+) -> None:
+    objective = basin.objectives.ContrastiveDivergence(num_steps=3)
+    run = basin.fit(
+        basin.energies.MLP(2, hidden=(8,)),
+        basin.datasets.StandardGaussian(2),
+        objective,
+        num_steps=20,
+        batch_size=64,
+        progress=False,
+    )
+    truth = basin.datasets.StandardGaussian(2)
+    details = evaluate(run, truth, checks=["long_run"])["long_run"]["details"]
+    assert details["kernel"] == repr(objective.kernel)
+    assert (details["num_steps"], details["factor"]) == (3, 10)
+    assert details["trained_by_sampling"] is True
+
+
+def test_bits_per_dimension_at_a_spacing(generator: torch.Generator) -> None:
+    truth = IsotropicMixture([[20.0, 0.0], [-20.0, 0.0]], [0.5, 0.5], 8.0)
+    table = _table(truth, generator)
+    assert table.test is not None
+    whole = Dataset(**{**vars(table), "test": table.test.round()})
+    found = evaluate(_run(_Exact(truth), (2,)), whole, checks=["bits_per_dimension"], spacing=1.0)
+    found = found["bits_per_dimension"]
+    # Entropy of well separated Gaussians, and of which one: 1 bit over two coordinates.
+    entropy = 0.5 * math.log2(2 * math.pi * math.e * 64) + 0.5
+    # The upper cell of a rounded number is half a step off, a shift of 1/16 of the scale.
+    assert abs(found["value"] - entropy) < 3.9 * found["standard_error"] + 0.01
+    assert found["details"]["dequantise"] == "upper cell"
 
 
 def test_a_wrong_constant_is_seen_by_log_z_alone(generator: torch.Generator) -> None:
@@ -182,6 +245,8 @@ def test_the_error_of_log_z_is_in_that_of_the_held_out_log_likelihood(
         assert found["standard_error"] == pytest.approx(3.0, rel=0.01)
         assert found["details"]["gain_standard_error"] == pytest.approx(3.0, rel=0.01)
         assert (found["details"]["log_z_lower"], found["details"]["log_z_upper"]) == (-6.0, 6.0)
+        assert found["details"]["lower"] == pytest.approx(found["value"] - 6)
+        assert found["details"]["upper"] == pytest.approx(found["value"] + 6)
     unchecked = run.with_log_z(LogZ.unchecked(0.0, "nobody looked"))
     found = evaluate(unchecked, truth, samples=samples)["held_out_log_likelihood"]
     assert found["standard_error"] < 0.1

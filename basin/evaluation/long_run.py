@@ -18,7 +18,7 @@ report calls fair, has TV <= sqrt(0.2 / 2) = 0.316. So the verdict
 
 means: certainly not fair, as this kernel samples it. (An unadjusted kernel has a law of its own;
 what trained with it is judged with it.)
-Cost: 2 num_steps factor kernel steps for n/2 chains each.
+Cost: num_steps × factor kernel steps for each chain.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def long_run(
     *,
     num_steps: int,
     factor: int = 10,
+    num_chains: int | None = None,
     num_permutations: int = 1999,
     about: About | None = None,
 ) -> Estimate:
@@ -63,11 +64,13 @@ def long_run(
         energy: ``[batch, *event] -> [batch]``.
         kernel: that of the training, one of ``basin.samplers``.
         held_out: rows not trained on, ``[n, *event]``, blurred as the model is, in random order; 40
-            or more. One half starts chains, the other is what they are compared with.
+            or more. Some start chains, the others are what the ends are compared with.
         noise: where the other chains start, ``[m, *event]``; 20 or more.
         generator: source of all draws, on the device of the rows; seed 0 by default.
         num_steps: k, the length of a chain in training.
         factor: how many times longer the chains are here, 10 to 100 (at most 1000).
+        num_chains: from data; half of the held-out rows by default. At least 20 rows must remain,
+            and the more remain the more is seen.
         num_permutations: the smallest p-value is 1 / (num_permutations + 1).
         about: what to state in the result.
 
@@ -100,8 +103,14 @@ def long_run(
             f"held_out must have {2 * _FEWEST} rows and noise {_FEWEST} or more, got "
             f"{len(held_out)} and {len(noise)}"
         )
+    num_chains = len(held_out) // 2 if num_chains is None else num_chains
+    if not _FEWEST <= num_chains <= len(held_out) - _FEWEST:
+        raise ValueError(
+            f"num_chains must be {_FEWEST} or more and leave as many of the {len(held_out)} rows, "
+            f"got {num_chains}"
+        )
     generator = generator or torch.Generator(held_out.device).manual_seed(0)
-    at_data, others = held_out[::2], held_out[1::2]
+    at_data, others = held_out[:num_chains], held_out[num_chains:]
     chains = {"from_data": at_data, "from_noise": noise}
     trace: list[dict[str, float]] = []
     done = 0

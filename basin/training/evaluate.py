@@ -629,7 +629,7 @@ def _on_long_chains(
     def compare() -> Estimate:
         energy, device = subject.core_at(subject.run.sigma), _device(subject.run.energy)
         dtype = next(subject.run.energy.parameters()).dtype
-        rows = subject.standardised(subject.blurred(held_out[: 2 * _NUM_CHAINS])).to(device, dtype)
+        rows = subject.standardised(subject.blurred(held_out[:_NUM_PAIRED])).to(device, dtype)
         generator = torch.Generator(device).manual_seed(
             int(torch.randint(2**62, (), generator=subject.generator))
         )
@@ -643,7 +643,8 @@ def _on_long_chains(
             noise,
             generator,
             num_steps=num_steps,
-            factor=factor or _FACTOR,
+            factor=_FACTOR if factor is None else factor,
+            num_chains=min(_NUM_CHAINS, len(rows) // 2),
             about=subject.about,
         )
         return _noting(found, rows=subject.part, trained_by_sampling=is_sampled)

@@ -126,3 +126,5 @@ def test_bad_arguments(generator):
         long_run(standard, MALA(STEP), x, x, num_steps=1, factor=2000)
     with pytest.raises(ValueError, match="num_steps must be a positive whole number"):
         long_run(standard, MALA(STEP), x, x, num_steps=0)
+    with pytest.raises(ValueError, match="num_chains must be 20 or more and leave as many"):
+        long_run(standard, MALA(STEP), x, x, num_steps=1, num_chains=90)

@@ -7,20 +7,27 @@ import json
 from basin.cli import job
 from basin.cli.parser import Parser
 from basin.cli.show import evaluation_table
+from basin.training import CHECKS
 
 __all__ = ["run"]
 
 DESCRIPTION = """\
 Measure a trained model and write DIR/evaluation.json. Where the truth is known (a toy density):
 the Kullback-Leibler divergence by quadrature, the error of log Z, the Fisher divergence, the
-weights of the modes. Elsewhere: held-out loss against the trivial predictor, energies of held-out
-rows, a two-sample test, and whether samples repeat training rows. Each with its error and with
-what a perfect model would score (the floor)."""
+weights of the modes. Everywhere: held-out loss against the trivial predictor, samples against
+held-out rows (distances, a classifier, precision and recall, coverage, calibration), and whether
+samples repeat training rows. Each with its error or p-value, its number of rows, and what a perfect
+model would score (the floor).
+
+Runs that were trained by sampling are tried by chains ten times as long as training's, from data
+and from noise; --long_run does it for any run, and longer."""
 
 EXAMPLES = """\
   basin evaluate runs/board
   basin evaluate runs/board --json | python -m json.tool
-  basin evaluate runs/board --weights ema"""
+  basin evaluate runs/board --weights ema
+  basin evaluate runs/board --checks mmd,energy_distance,classifier_two_sample
+  basin evaluate runs/board --long_run 100"""
 
 
 def run(arguments: list[str]) -> int:
@@ -33,6 +40,23 @@ def run(arguments: list[str]) -> int:
         metavar="raw|ema",
         help="the run's chosen weights when left out; the others are measured without writing",
     )
+    parser.add_argument(
+        "--checks",
+        metavar="NAME,NAME",
+        help="only these; the results are printed and not written. Names: " + ", ".join(CHECKS),
+    )
+    parser.add_argument(
+        "--long_run",
+        metavar="FACTOR",
+        type=int,
+        help="chains this many times as long as training's, 10 to 100",
+    )
+    parser.add_argument(
+        "--spacing",
+        metavar="DELTA",
+        type=float,
+        help="of the numbers in the data, for bits per dimension: 1 for grey levels 0..255",
+    )
     parser.add_argument("--json", action="store_true", help="print evaluation.json, nothing else")
     given = parser.parse(arguments)
     weights = given["weights"]
@@ -40,8 +64,13 @@ def run(arguments: list[str]) -> int:
         raise ValueError(f"--weights must be raw or ema, got {weights!r}")
     chosen = job.open_run(given["folder"])
     model = job.open_run(given["folder"], weights=weights)
+    checks = None if given["checks"] is None else tuple(given["checks"].split(","))
+    for name in checks or ():
+        if name not in CHECKS:
+            raise ValueError(f"--checks must be among {', '.join(CHECKS)}, got {name!r}")
+    options = {"checks": checks, "long_run": given["long_run"], "spacing": given["spacing"]}
     is_chosen = model.config["weights"] == chosen.config["weights"]
     measure = job.evaluate if is_chosen else job.evaluate_other_weights
-    results = measure(model, job.data_of(model), seed=given["seed"])
+    results = measure(model, job.data_of(model), seed=given["seed"], **options)
     print(json.dumps(results, indent=2) if given["json"] else evaluation_table(results))
     return 0

@@ -229,19 +229,28 @@ def draw_with(
     return energy.restore(chains.last) if isinstance(energy, Standardised) else chains.last
 
 
-def evaluate(run: Run, dataset: Dataset | Density, *, seed: int = 0) -> dict[str, Any]:
-    """Measure the run and write ``evaluation.json``."""
+def evaluate(
+    run: Run, dataset: Dataset | Density, *, seed: int = 0, **options: Any
+) -> dict[str, Any]:
+    """Measure the run and write ``evaluation.json``; some checks alone are not written.
+
+    ``options`` are those of :func:`basin.training.evaluate`.
+    """
     require_writable(folder_of(run))
     _say("measuring")
-    results = basin.training.evaluate(run, dataset, seed=seed)
+    results = basin.training.evaluate(run, dataset, seed=seed, **options)
+    if options.get("checks") is not None:
+        return results
     _write_text(folder_of(run) / "evaluation.json", json.dumps(results, indent=2) + "\n")
     return results
 
 
-def evaluate_other_weights(run: Run, dataset: Dataset | Density, *, seed: int) -> dict[str, Any]:
+def evaluate_other_weights(
+    run: Run, dataset: Dataset | Density, *, seed: int, **options: Any
+) -> dict[str, Any]:
     """Measure the weights that were not chosen; the folder keeps its samples and its file."""
     samples = run.sample(NUM_SAMPLES[run.config["data"]["kind"]], seed=seed, progress=True)
-    return basin.training.evaluate(run, dataset, samples=samples, seed=seed)
+    return basin.training.evaluate(run, dataset, samples=samples, seed=seed, **options)
 
 
 def folder_of(run: Run) -> Path:

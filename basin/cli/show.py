@@ -10,25 +10,27 @@ from basin.training import Run
 
 __all__ = ["evaluation_table", "show_end"]
 
-_HEADINGS = ("measure", "value", "± error", "floor", "p-value", "meaning")
+_HEADINGS = ("measure", "value", "± error", "floor", "p-value", "rows", "meaning")
 
 
 def evaluation_table(results: Mapping[str, Any]) -> str:
     """One line a measure, after a line that says which density they are about.
 
+    Below the lines, what each p-value is the probability under, and what was said in words.
+
     >>> print(evaluation_table({"kl_to_truth": {"value": 0.0123, "standard_error": 0.001,
     ...     "floor": 0.0, "meaning": "KL divergence, in nats", "p_value": None,
     ...     "about": {"density": "p_sigma", "sigma": 0.1, "weights": "ema"}}}))
     about p_sigma, sigma 0.1, ema weights
-    measure      value   ± error  floor  p-value  meaning
-    kl_to_truth  0.0123  0.001    0               KL divergence, in nats
+    measure      value   ± error  floor  p-value  rows  meaning
+    kl_to_truth  0.0123  0.001    0                     KL divergence, in nats
     """
     measures = {name: value for name, value in results.items() if isinstance(value, Mapping)}
     measures = {name: value for name, value in measures.items() if "value" in value}
     abouts = list(dict.fromkeys(_about(value) for value in measures.values()))
     rows: list[tuple[str, ...]] = [_HEADINGS]
     for name, result in measures.items():
-        keys = ("value", "standard_error", "floor", "p_value")
+        keys = ("value", "standard_error", "floor", "p_value", "n")
         meaning = str(result.get("meaning") or "")
         meaning += f" ({_about(result)})" if len(abouts) > 1 else ""
         rows.append((name, *(_number(result.get(key)) for key in keys), meaning))
@@ -37,7 +39,8 @@ def evaluation_table(results: Mapping[str, Any]) -> str:
     about = [f"about {abouts[0]}"] if len(abouts) == 1 else []
     skipped = results.get("not_done") or {}
     not_done = [f"not done: {name}: {why}" for name, why in dict(skipped).items()]
-    return "\n".join(line.rstrip() for line in [*about, *lines, *not_done])
+    said = [*_null_hypotheses(measures), *_verdicts(measures)]
+    return "\n".join(line.rstrip() for line in [*about, *lines, *said, *not_done])
 
 
 def show_end(run: Run, results: Mapping[str, Any]) -> None:
@@ -50,6 +53,25 @@ def show_end(run: Run, results: Mapping[str, Any]) -> None:
     print(f"  basin evaluate {folder} --json")
     if run.config["data"].get("kind") == "table" and run.log_z is not None:
         print(f"  basin score {folder} TABLE --out scores.csv")
+
+
+def _null_hypotheses(measures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Each once, with the measures whose p-value it belongs to."""
+    names: dict[str, list[str]] = {}
+    for name, result in measures.items():
+        if isinstance(result.get("null"), str) and result.get("p_value") is not None:
+            names.setdefault(result["null"], []).append(name)
+    return [f"null hypothesis of {', '.join(those)}: {null}" for null, those in names.items()]
+
+
+def _verdicts(measures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What a measure says in words."""
+    found = {
+        name: result["details"].get("verdict")
+        for name, result in measures.items()
+        if isinstance(result.get("details"), Mapping)
+    }
+    return [f"{name}: {verdict}" for name, verdict in found.items() if isinstance(verdict, str)]
 
 
 def _about(result: Mapping[str, Any]) -> str:

@@ -12,7 +12,6 @@ of ``block`` rows of the kernel matrix.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -21,6 +20,8 @@ from torch import Tensor
 from basin.core.kernels import distance_quantile, squared_distances
 from basin.core.validation import all_finite, positive, positive_integer, same_event_shape
 from basin.evaluation.estimate import About, Estimate
+from basin.evaluation.kernel_two_sample import compare_by_kernel
+from basin.evaluation.two_sample import ONE_LAW, pooled
 
 __all__ = ["mmd"]
 
@@ -69,77 +70,33 @@ def mmd(
     if n < 2 or m < 4:
         raise ValueError(f"mmd must have two samples and four held-out rows or more, got {n}, {m}")
     generator = generator or torch.Generator().manual_seed(0)
-    pooled = torch.cat([x.flatten(1).double().cpu(), y.flatten(1).double().cpu()])
-    pooled = pooled - pooled.mean(dim=0)
-    median = distance_quantile(pooled, generator)  # without regard to the labels
-    indicators = _indicators(n, m, num_permutations, generator)
-    products = torch.empty_like(indicators)
-    for start in range(0, n + m, block):
-        kernel = _kernel(pooled[start : start + block], pooled, median, bandwidths)
-        products[start : start + block] = kernel @ indicators
-    half, all_points, first, *_ = range(indicators.shape[1])
-    within = (indicators * products).sum(dim=0)  # Σ k over pairs inside each labelled set
-    row_sums = products[:, all_points]
-    to_all = (indicators * row_sums[:, None]).sum(dim=0)
-    total = float(row_sums.sum())
-    statistics = _statistic(within, to_all - within, total - 2 * to_all + within, n, m)[first:]
-    value, permuted = float(statistics[0]), statistics[1:]
-
-    held_out = indicators[:, all_points] - indicators[:, first]
-    half_to_y = float((held_out * products[:, half]).sum())
-    within_y = float(total - 2 * to_all[first] + within[first])
-    within_half = float(within[half])
-    across = half_to_y - within_half
-    rest = within_y - 2 * across - within_half
-    floor = _statistic(within_half, across, rest, m // 2, m - m // 2)
-
-    null_spread = float(permuted.std()) if num_permutations > 1 else 0.0
-    first_order = _first_order_error(products[:, first], row_sums, n, m)
+    both = pooled(x, y)
+    median = distance_quantile(both.rows, generator)  # without regard to the labels
+    found = compare_by_kernel(
+        both,
+        lambda a, b: _kernel(a, b, median, bandwidths),
+        on_diagonal=1.0,
+        num_permutations=num_permutations,
+        generator=generator,
+        block=block,
+    )
     return Estimate(
-        value=value,
-        standard_error=max(null_spread, first_order),
-        floor=float(floor),
-        p_value=float(1 + (permuted >= value).sum()) / (1 + num_permutations),
+        value=found.value,
+        standard_error=found.standard_error,
+        floor=found.floor,
+        p_value=found.p_value,
         n=min(n, m),
         meaning="squared maximum mean discrepancy between samples and held-out data, unbiased",
         about=about or About(),
-        null="samples and held-out data have one law",
+        null=ONE_LAW,
         details={
-            "null_95": float(permuted.quantile(0.95)),
+            "null_95": found.null_95,
             "bandwidth": median,
             "bandwidths": list(bandwidths),
             "n_samples": n,
             "n_held_out": m,
         },
     )
-
-
-def _indicators(n: int, m: int, num_permutations: int, generator: torch.Generator) -> Tensor:
-    """Columns of 0 and 1 ``[n + m, 3 + permutations]``: half of y, all, x, permuted copies of x."""
-    columns = torch.zeros(3 + num_permutations, n + m, dtype=torch.float64)
-    device = generator.device
-    columns[0, n + torch.randperm(m, generator=generator, device=device).cpu()[: m // 2]] = 1
-    columns[1] = 1
-    columns[2, :n] = 1
-    for row in columns[3:]:
-        row[torch.randperm(n + m, generator=generator, device=device).cpu()[:n]] = 1
-    return columns.T.contiguous()
-
-
-def _statistic(
-    within_x: Tensor | float, across: Tensor | float, within_y: Tensor | float, n: int, m: int
-) -> Tensor:
-    """Unbiased MMD² from sums of k over ordered pairs, whose diagonals are k(a, a) = 1."""
-    value = (within_x - n) / (n * (n - 1)) + (within_y - m) / (m * (m - 1)) - 2 * across / (n * m)
-    return torch.as_tensor(value, dtype=torch.float64)
-
-
-def _first_order_error(to_x: Tensor, to_all: Tensor, n: int, m: int) -> float:
-    """Standard error from the projections E[k(a, x)] - E[k(a, y)] of the U-statistic."""
-    to_y = to_all - to_x
-    of_x = (to_x[:n] - 1) / (n - 1) - to_y[:n] / m
-    of_y = (to_y[n:] - 1) / (m - 1) - to_x[n:] / n
-    return 2 * math.sqrt(float(of_x.var()) / n + float(of_y.var()) / m)
 
 
 def _kernel(a: Tensor, b: Tensor, median: float, bandwidths: Sequence[float]) -> Tensor:

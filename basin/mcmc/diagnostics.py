@@ -1,9 +1,12 @@
-"""Convergence diagnostics of chains: split R-hat and effective sample size.
+"""Convergence diagnostics of chains: split R-hat, effective sample size and E-BFMI.
 
     R-hat   sqrt of (variance of the pooled draws / variance within half-chains), on ranks; the
             larger of the bulk and the folded one. Near 1 when chains agree; above 1.01 they do not.
     ESS     how many independent draws would estimate as well, on ranks (bulk) or for the 5 % and
             95 % quantiles (tail)
+    E-BFMI  sum of (E_n - E_{n-1})^2 over sum of (E_n - mean E)^2, for each chain: how far a step
+            moves between energies, against their spread (Betancourt 2016, arXiv 1604.00695,
+            section 3); below 0.3 the chain hardly reaches the tails
 
 Source: Vehtari, Gelman, Simpson, Carpenter & Buerkner 2021 (arXiv 1903.08008), computed by
 arviz-stats' array functions, which are imported at the first call. One number a coordinate.
@@ -22,7 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-__all__ = ["effective_sample_size", "split_rhat"]
+__all__ = ["e_bfmi", "effective_sample_size", "split_rhat"]
 
 _FEWEST_DRAWS = 4  # two halves of two draws: a variance in each
 
@@ -60,6 +63,31 @@ def effective_sample_size(positions: Tensor, kind: Literal["bulk", "tail"] = "bu
     columns = _columns(positions)
     values = [_ess_of(column, kind) for column in columns]
     return torch.tensor(values, dtype=torch.float64).reshape(positions.shape[2:])
+
+
+def e_bfmi(energies: Tensor) -> Tensor:
+    """Energy Bayesian fraction of missing information of each chain, ``[chain]`` in float64.
+
+    About 2 for independent draws, 2 (1 - rho) for energies with a correlation of rho from draw to
+    draw.
+
+    Args:
+        energies: ``[chain, draw]``; of Hamiltonian Monte Carlo the total energy (with the kinetic
+            one, after the momentum is drawn), else E at each draw.
+
+    >>> import torch
+    >>> draws = torch.randn(2, 5000, generator=torch.Generator().manual_seed(0))
+    >>> bool(((e_bfmi(draws) - 2).abs() < 0.1).all())
+    True
+    """
+    if energies.ndim != 2:
+        raise ValueError(f"energies must have shape (chain, draw), got {tuple(energies.shape)}")
+    chains = energies.detach().to("cpu", torch.float64)
+    values = [
+        math.nan if _is_undefined(chain) else float(_array_stats().bfmi(chain.numpy())[0])
+        for chain in chains[:, None]
+    ]
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def _columns(positions: Tensor) -> list[Tensor]:
@@ -101,6 +129,6 @@ def _array_stats() -> Any:
         from arviz_stats.base.array import array_stats
     except ImportError as error:
         raise ImportError(
-            "split_rhat and effective_sample_size need arviz-stats: pip install arviz-stats"
+            "the diagnostics of chains need arviz-stats: pip install arviz-stats"
         ) from error
     return array_stats

@@ -231,6 +231,28 @@ def _check_log_likelihood(
             )
 
 
+def _check_long_run(
+    record: RunRecord, levels: list[Level], evidence: list[str], warnings: list[str]
+) -> None:
+    entry = _mapping(record.evaluation.get("long_run"))
+    details, p_value = _mapping(entry.get("details")), value_of({"value": entry.get("p_value")})
+    verdict = details.get("verdict")
+    if p_value is None or not isinstance(verdict, str):
+        return
+    factor = details.get("factor")
+    evidence.append(
+        f"chains {format_number(factor) if isinstance(factor, int) else 'many'} times as long as "
+        f"training's, from data: p = {format_p_value(p_value)}"
+    )
+    if details.get("leaves") is True:
+        levels.append("poor")
+    elif p_value < SMALL_P:
+        levels.append("fair")
+    if not verdict.startswith("stays:"):
+        said = plain_text(verdict, 400)
+        warnings.append(f"{said[:1].upper()}{said[1:]}.")
+
+
 CHECKS: tuple[Check, ...] = (
     _check_kl,
     _check_log_z,
@@ -239,6 +261,7 @@ CHECKS: tuple[Check, ...] = (
     _check_log_likelihood,
     _check_loss,
     _check_memorisation,
+    _check_long_run,
 )
 
 

@@ -18,6 +18,7 @@ from basin.training.data import TrainingData as TrainingData
 from basin.training.errors import RunFolderError as RunFolderError
 from basin.training.errors import TrainingDiverged as TrainingDiverged
 from basin.training.errors import TrainingInterrupted as TrainingInterrupted
+from basin.training.evaluate import CHECKS as CHECKS
 from basin.training.evaluate import evaluate as evaluate
 from basin.training.finish import chosen_and_other as chosen_and_other
 from basin.training.finish import log_z_at_top as log_z_at_top
@@ -56,6 +57,7 @@ from basin.training.writable import require_writable as require_writable
 
 __all__ = [
     "Adam",
+    "CHECKS",
     "FORMAT",
     "History",
     "LOCK",

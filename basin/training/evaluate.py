@@ -2,26 +2,33 @@
 
     truth known      Fisher divergence, log density against the truth; in two dimensions also KL,
                      total variation and mode weights by quadrature; mode weights of samples
-    always           held-out loss relative to trivial, energies of held-out rows against samples
-                     and noise, MMD with p-value and floor
-    log Z known      its error by quadrature (1-3 dimensions), held-out log-likelihood
+    always           held-out loss relative to trivial; samples against held-out rows: energies,
+                     MMD, energy distance, sliced and exact Wasserstein (where POT is installed), a
+                     classifier, precision and recall, coverage and density, calibration of
+                     marginals and of highest-density regions
+    real numbers     held-out rows against the model: kernel Stein discrepancy
+    log Z known      its error by quadrature (1-3 dimensions), held-out log-likelihood with its
+                     bracket; bits per dimension of whole numbers, or at a given spacing
     finite table     distance of samples to training rows against held-out rows
+    trained by       chains ten times as long as training's, from data and from noise (for other
+    sampling         runs when asked for)
 
 All are about p_sigma at the run's own level: held-out rows get that noise wherever they are
-compared with samples. Distances (MMD, nearest rows) are taken in standardised coordinates, so that
-no column counts more for its unit. The held-out log-likelihood of a table is that of the model of
-p_sigma on rows as they are, without noise, and its ``details`` say so. Held-out rows are those of
-the test part; without one they are the validation rows, which chose weights and sigma and flatter
-the model a little: ``details`` name the part (``rows``).
+compared with samples. Distances (of all two-sample checks) are taken in standardised coordinates,
+so that no column counts more for its unit. The held-out log-likelihood of a table is that of the
+model of p_sigma on rows as they are, without noise, and its ``details`` say so. Held-out rows are
+those of the test part; without one they are the validation rows, which chose weights and sigma and
+flatter the model a little: ``details`` name the part (``rows``).
 
 A check that cannot be made is named in ``not_done`` with the reason, and the others go on.
-Cost: a few seconds on one core, and the samples when the folder has none.
+Cost: some ten seconds on one core, and the samples when the folder has none.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from zipfile import BadZipFile
@@ -37,23 +44,63 @@ from basin.core.validation import seed_number
 from basin.datasets.load import Dataset
 from basin.datasets.rows import FreshDraws, Rows
 from basin.energies.composed.standardised import Standardised
+from basin.evaluation.bits_per_dimension import bits_per_dimension
+from basin.evaluation.classifier_two_sample import classifier_two_sample
+from basin.evaluation.coverage_and_density import coverage, density_of_samples
+from basin.evaluation.density_calibration import highest_density_calibration, marginal_calibration
+from basin.evaluation.energy_distance import energy_distance
 from basin.evaluation.energy_gap import energy_gap
 from basin.evaluation.estimate import About, Estimate
 from basin.evaluation.fisher_divergence import fisher_divergence
 from basin.evaluation.grid import grid_of
 from basin.evaluation.held_out_log_likelihood import held_out_log_likelihood
+from basin.evaluation.kernel_stein_discrepancy import kernel_stein_discrepancy
 from basin.evaluation.kl_to_truth import kl_to_truth
 from basin.evaluation.log_z_error import log_z_error
+from basin.evaluation.long_run import long_run as long_chains
 from basin.evaluation.memorisation import memorisation
 from basin.evaluation.mmd import mmd
 from basin.evaluation.mode_weights import mode_weights, mode_weights_of_energy
+from basin.evaluation.precision_and_recall import precision, recall
 from basin.evaluation.relative_loss import relative_loss
+from basin.evaluation.sliced_wasserstein import sliced_wasserstein
 from basin.evaluation.total_variation import total_variation
+from basin.evaluation.wasserstein import wasserstein
+from basin.objectives.sampled import Sampled
 from basin.partition.quadrature import find_bounds
+from basin.samplers.mala import MALA
+from basin.training.build import build_objective
 from basin.training.errors import RunFolderError
 from basin.training.run import Run
 
-__all__ = ["evaluate"]
+__all__ = ["CHECKS", "evaluate"]
+
+CHECKS = (
+    "kl_to_truth",
+    "log_z_error",
+    "mode_weights_of_energy",
+    "total_variation",
+    "fisher_divergence",
+    "relative_loss",
+    "held_out_log_likelihood",
+    "bits_per_dimension",
+    "kernel_stein_discrepancy",
+    "mode_weights",
+    "mmd",
+    "energy_distance",
+    "sliced_wasserstein",
+    "wasserstein",
+    "classifier_two_sample",
+    "precision",
+    "recall",
+    "coverage",
+    "density_of_samples",
+    "marginal_calibration",
+    "highest_density_calibration",
+    "energy_gap",
+    "memorisation",
+    "long_run",
+)
 
 _NUM_SAMPLES = 2000
 _NUM_HELD_OUT = 2000  # drawn from a density, or taken at most from a table, for tests on pairs
@@ -61,10 +108,23 @@ _NUM_DRAWS = 20_000  # from a density, for means
 _NUM_TRAINING_ROWS = 100_000  # at most, for nearest rows and for the Gaussian beside the model
 _NUM_TRAINING_NUMBERS = 20_000_000  # at most, rows times coordinates
 _NUM_LEVELS = 5  # of the ladder, for the loss by level
+_NUM_PAIRED = 1000  # rows each where all pairs count once a permutation
+_NUM_NEIGHBOURS = 300  # rows each where neighbours are found anew for every permutation
+_NUM_TRANSPORTED = 200  # rows each for exact transport, whose cost is cubic
+_NUM_CHAINS = 200  # from data, and as many from noise
+_FACTOR = 10  # times the length of training's chains
+_NUM_STEPS = 30  # of MALA, where training had no chains: those that end ``Run.sample``
 
 
 def evaluate(
-    run: Run, dataset: Dataset | Density, *, samples: Tensor | None = None, seed: int = 0
+    run: Run,
+    dataset: Dataset | Density,
+    *,
+    samples: Tensor | None = None,
+    seed: int = 0,
+    checks: Sequence[str] | None = None,
+    long_run: int | None = None,
+    spacing: float | None = None,
 ) -> dict[str, Any]:
     """What ``evaluation.json`` holds: name of the check -> value, error, floor, what it is about.
 
@@ -76,6 +136,13 @@ def evaluate(
             ``samples.npz`` in the run's folder when they are of the run's noise level, else 2,000
             fresh ones.
         seed: of draws, noise and permutations.
+        checks: names of ``CHECKS``, those to be made; None for all that apply. One that is asked
+            for and does not apply is named in ``not_done``.
+        long_run: how many times longer than training's the chains of ``long_run`` are, 10 to 100;
+            None for ten times, where training ran chains, and no such check elsewhere. A run
+            trained without chains is judged by MALA at its own noise level.
+        spacing: of the numbers in the data, in the user's units (1/255 for grey levels divided by
+            255), for ``bits_per_dimension`` with uniform noise in the cell [x, x + spacing).
 
     Example:
         >>> import basin
@@ -87,47 +154,79 @@ def evaluate(
         (['about', 'details', 'floor'], 0.0)
     """
     subject = _Subject.of(run, dataset, seed)
-    checks = _Checks()
+    made = _Checks(checks)
     if subject.truth is not None:
-        _against_truth(checks, subject, subject.truth)
+        _against_truth(made, subject, subject.truth)
     elif run.log_z is not None and run.num_states is None and math.prod(subject.event_shape) <= 3:
         # The same log Z as in the user's units, at a scale where the mass is easily found.
-        checks.make(
+        made.make(
             "log_z_error",
             lambda: _log_z_error_of_table(subject),
         )
     if subject.held_out is not None:
-        _on_held_out_rows(checks, subject, subject.held_out)
-    samples = _samples_of(run, seed) if samples is None else samples.cpu()
-    if subject.truth is not None and len(subject.truth.mode_weights) > 1:
-        truth = subject.truth
-        checks.make(
-            "mode_weights",
-            lambda: mode_weights(samples, truth, subject.generator, about=subject.about),
-        )
-    if subject.held_out is not None:
-        _on_samples(checks, subject, subject.held_out, samples)
-    return checks.results()
+        _on_held_out_rows(made, subject, subject.held_out, spacing)
+    if made.wants(*_OF_SAMPLES):
+        samples = _samples_of(run, seed) if samples is None else samples.cpu()
+        if subject.truth is not None and len(subject.truth.mode_weights) > 1:
+            truth, drawn = subject.truth, samples
+            made.make(
+                "mode_weights",
+                lambda: mode_weights(drawn, truth, subject.generator, about=subject.about),
+            )
+        if subject.held_out is not None:
+            _on_samples(made, subject, subject.held_out, samples)
+    if subject.held_out is not None and run.num_states is None:
+        _on_long_chains(made, subject, subject.held_out, long_run)
+    return made.results()
+
+
+_OF_SAMPLES = CHECKS[CHECKS.index("mode_weights") : CHECKS.index("long_run")]
 
 
 class _Checks:
     """Results by name, and the reasons of those that could not be made."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Sequence[str] | None = None) -> None:
+        for name in wanted or ():
+            if name not in CHECKS:
+                raise ValueError(f"checks must be among {', '.join(CHECKS)}, got {name!r}")
+        self._wanted = None if wanted is None else tuple(wanted)
         self._estimates: dict[str, Estimate] = {}
         self._not_done: dict[str, str] = {}
 
+    def wants(self, *names: str) -> bool:
+        """Whether any of them was asked for, by name or by asking for all that apply."""
+        return self._wanted is None or any(name in self._wanted for name in names)
+
+    def asks_for(self, name: str) -> bool:
+        """Whether it was asked for by name."""
+        return self._wanted is not None and name in self._wanted
+
     def make(self, name: str, check: Callable[[], Estimate]) -> None:
         """Run one check; one that refuses its input is noted and the others go on."""
+        if not self.wants(name):
+            return
         try:
             self._estimates[name] = check()
-        except ValueError as error:
+        except (ValueError, ImportError) as error:
             self._not_done[name] = str(error)
 
     def results(self) -> dict[str, Any]:
         """As in ``evaluation.json``."""
+        for name in self._wanted or ():
+            if name not in self._estimates and name not in self._not_done:
+                self._not_done[name] = _REASONS.get(name, "does not apply to this run")
         results: dict[str, Any] = {name: e.to_json() for name, e in self._estimates.items()}
         return {**results, "not_done": self._not_done} if self._not_done else results
+
+
+_REASONS = {
+    "bits_per_dimension": "needs log Z, and the spacing of the numbers in the data",
+    "held_out_log_likelihood": "needs log Z",
+    "kl_to_truth": "needs a known truth in two dimensions, or of whole numbers",
+    "log_z_error": "needs log Z, and one to three dimensions",
+    "memorisation": "needs a finite table of training rows",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,7 +357,7 @@ def _against_truth(checks: _Checks, subject: _Subject, truth: Density) -> None:
         checks.make("kl_to_truth", lambda: kl_to_truth(energy, truth, about=about))
         checks.make("total_variation", lambda: total_variation(energy, truth, about=about))
         return
-    if subject.event_shape == (2,):
+    if subject.event_shape == (2,) and checks.wants(*_ON_GRID):
         try:
             grid = grid_of(energy, truth)
         except ValueError as error:
@@ -283,7 +382,11 @@ def _against_truth(checks: _Checks, subject: _Subject, truth: Density) -> None:
             checks.make(
                 "total_variation", lambda: total_variation(energy, truth, grid=grid, about=about)
             )
-    elif run.log_z is not None and math.prod(subject.event_shape) <= 3:
+    elif (
+        subject.event_shape != (2,)
+        and run.log_z is not None
+        and math.prod(subject.event_shape) <= 3
+    ):
         claimed = run.log_z
         checks.make(
             "log_z_error",
@@ -295,6 +398,9 @@ def _against_truth(checks: _Checks, subject: _Subject, truth: Density) -> None:
     )
 
 
+_ON_GRID = "kl_to_truth", "log_z_error", "mode_weights_of_energy", "total_variation"
+
+
 def _log_z_error_of_table(subject: _Subject) -> Estimate:
     """In a box that holds the rows: a search from the origin may end before a far group of them."""
     energy = _InEvent(subject)
@@ -303,7 +409,9 @@ def _log_z_error_of_table(subject: _Subject) -> Estimate:
     return log_z_error(energy, subject.run.log_z or 0.0, bounds=bounds, about=subject.about)
 
 
-def _on_held_out_rows(checks: _Checks, subject: _Subject, held_out: Tensor) -> None:
+def _on_held_out_rows(
+    checks: _Checks, subject: _Subject, held_out: Tensor, spacing: float | None
+) -> None:
     run = subject.run
     if run.sigma is not None:
         checks.make(
@@ -311,6 +419,36 @@ def _on_held_out_rows(checks: _Checks, subject: _Subject, held_out: Tensor) -> N
         )
     if run.log_z is not None:
         checks.make("held_out_log_likelihood", lambda: _log_likelihood(subject, held_out))
+        if run.num_states is not None or spacing is not None:
+            checks.make("bits_per_dimension", lambda: _bits(subject, held_out, spacing))
+    if run.num_states is None:
+        checks.make("kernel_stein_discrepancy", lambda: _stein(subject, held_out))
+
+
+def _bits(subject: _Subject, held_out: Tensor, spacing: float | None) -> Estimate:
+    """Of held-out rows as they are; of whole numbers in the model's own probabilities."""
+    log_z = subject.run.log_z
+    assert log_z is not None  # the caller's condition
+    num_states = subject.run.num_states
+    found = bits_per_dimension(
+        subject.run.log_prob,
+        held_out,
+        subject.generator,
+        dequantise="upper cell" if num_states is None else "none",
+        spacing=1.0 if spacing is None else spacing,
+        num_levels=num_states,
+        log_z_standard_error=log_z.standard_error if log_z.is_checked else 0.0,
+        about=subject.about,
+    )
+    return _noting(found, rows=subject.part)
+
+
+def _stein(subject: _Subject, held_out: Tensor) -> Estimate:
+    """Of blurred held-out rows against the model, in its own coordinates."""
+    rows = subject.standardised(subject.blurred(held_out[:_NUM_PAIRED]))
+    energy = subject.core_at(subject.run.sigma)
+    found = kernel_stein_discrepancy(energy, rows, subject.generator, about=subject.about)
+    return _noting(found, rows=subject.part)
 
 
 def _noting(found: Estimate, **details: Any) -> Estimate:
@@ -370,6 +508,15 @@ def _log_likelihood(subject: _Subject, held_out: Tensor) -> Estimate:
         "log_z_lower": log_z.lower,
         "log_z_upper": log_z.upper,
     }
+
+    def bracketed(found: Estimate, **details: Any) -> Estimate:
+        """With the value at both ends of the bracket of log Z: rows known, log Z not."""
+        ends = {
+            "lower": found.value + log_z.log_z - log_z.upper,
+            "upper": found.value + log_z.log_z - log_z.lower,
+        }
+        return _noting(found, **details, **stated, **(ends if log_z.is_checked else {}))
+
     if truth is not None:
         found = held_out_log_likelihood(
             log_prob,
@@ -381,14 +528,14 @@ def _log_likelihood(subject: _Subject, held_out: Tensor) -> Estimate:
             log_z_standard_error=error,
             about=subject.about,
         )
-        return _noting(found, rows="fresh draws", noise_added=run.sigma is not None, **stated)
+        return bracketed(found, rows="fresh draws", noise_added=run.sigma is not None)
     # A Gaussian has a density and whole numbers have probabilities: no comparison.
     train = None if run.num_states is not None else subject.training_rows()
     found = held_out_log_likelihood(
         log_prob, held_out, train=train, log_z_standard_error=error, about=subject.about
     )
     if train is None:
-        return _noting(found, rows=subject.part, noise_added=False, **stated)
+        return bracketed(found, rows=subject.part, noise_added=False)
     if found.details["gaussian"] is None and run.sigma is not None:
         blurred = held_out_log_likelihood(
             log_prob,
@@ -400,7 +547,7 @@ def _log_likelihood(subject: _Subject, held_out: Tensor) -> Estimate:
         )
         note = {"gaussian_sigma": run.sigma} if blurred.details["gaussian"] is not None else {}
         found = _noting(blurred, **note)
-    return _noting(found, rows=subject.part, noise_added=False, **stated)
+    return bracketed(found, rows=subject.part, noise_added=False)
 
 
 def _on_samples(checks: _Checks, subject: _Subject, held_out: Tensor, samples: Tensor) -> None:
@@ -420,9 +567,100 @@ def _on_samples(checks: _Checks, subject: _Subject, held_out: Tensor, samples: T
         return energy_gap(subject.energy, noisy, samples, generator, noise=noise, about=about)
 
     checks.make("mmd", lambda: _noting(two_sample(), rows=subject.part))
+    _two_sample_checks(checks, subject, noisy, samples)
     checks.make("energy_gap", lambda: _noting(gap(), rows=subject.part))
     if subject.train.num_rows is not None:
         checks.make("memorisation", lambda: _memorisation(subject, noisy, samples))
+
+
+def _two_sample_checks(checks: _Checks, subject: _Subject, noisy: Tensor, samples: Tensor) -> None:
+    """Samples against blurred held-out rows in standardised coordinates, some of either."""
+    generator, about = subject.generator, subject.about
+    drawn, real = (subject.standardised(rows[:_NUM_SAMPLES]) for rows in (samples, noisy))
+
+    def make(name: str, check: Any, num_rows: int, **options: Any) -> None:
+        def compare() -> Estimate:
+            rows = drawn[:num_rows], real[:num_rows]
+            return _noting(check(*rows, generator, about=about, **options), rows=subject.part)
+
+        checks.make(name, compare)
+
+    make("energy_distance", energy_distance, _NUM_PAIRED, num_permutations=199)
+    make("sliced_wasserstein", sliced_wasserstein, _NUM_PAIRED // 2, num_permutations=199)
+    if checks.asks_for("wasserstein") or importlib.util.find_spec("ot") is not None:
+        make("wasserstein", wasserstein, _NUM_TRANSPORTED, num_permutations=99)
+    make("classifier_two_sample", classifier_two_sample, _NUM_SAMPLES)
+    for name, check in (
+        ("precision", precision),
+        ("recall", recall),
+        ("coverage", coverage),
+        ("density_of_samples", density_of_samples),
+    ):
+        make(name, check, _NUM_NEIGHBOURS, num_permutations=99)
+    checks.make(
+        "marginal_calibration",
+        lambda: _noting(marginal_calibration(drawn, real, about=about), rows=subject.part),
+    )
+    checks.make(
+        "highest_density_calibration",
+        lambda: _noting(
+            highest_density_calibration(subject.energy, noisy, samples, about=about),
+            rows=subject.part,
+        ),
+    )
+
+
+def _on_long_chains(
+    checks: _Checks, subject: _Subject, held_out: Tensor, factor: int | None
+) -> None:
+    """By training's own kernel where it had one, else by MALA."""
+    if not checks.wants("long_run"):
+        return
+    objective = _objective_of(subject.run)
+    is_sampled = isinstance(objective, Sampled) and not subject.run.has_noise_levels
+    if not (is_sampled or factor is not None or checks.asks_for("long_run")):
+        return
+    step = 0.5 * (subject.run.sigma or 0.1) ** 2  # as ``Run.sample`` ends
+    kernel, num_steps = MALA(step), _NUM_STEPS
+    if is_sampled:
+        of_training: Any = objective
+        kernel, num_steps = of_training.kernel, of_training.num_steps
+
+    def compare() -> Estimate:
+        energy, device = subject.core_at(subject.run.sigma), _device(subject.run.energy)
+        dtype = next(subject.run.energy.parameters()).dtype
+        rows = subject.standardised(subject.blurred(held_out[:_NUM_PAIRED])).to(device, dtype)
+        generator = torch.Generator(device).manual_seed(
+            int(torch.randint(2**62, (), generator=subject.generator))
+        )
+        size = (_NUM_CHAINS, *subject.event_shape)
+        z = torch.randn(size, generator=generator, device=device, dtype=dtype)
+        noise = rows.mean(dim=0) + rows.std(dim=0) * z
+        found = long_chains(
+            energy,
+            kernel,
+            rows,
+            noise,
+            generator,
+            num_steps=num_steps,
+            factor=_FACTOR if factor is None else factor,
+            num_chains=min(_NUM_CHAINS, len(rows) // 2),
+            about=subject.about,
+        )
+        return _noting(found, rows=subject.part, trained_by_sampling=is_sampled)
+
+    checks.make("long_run", compare)
+
+
+def _objective_of(run: Run) -> Any:
+    """The objective without the penalties around it; None for one that is not Basin's own."""
+    description = run.config["objective"]
+    while "objective" in description:
+        description = description["objective"]
+    try:
+        return build_objective({"objective": description})
+    except ValueError:
+        return None
 
 
 def _memorisation(subject: _Subject, noisy: Tensor, samples: Tensor) -> Estimate:

@@ -154,6 +154,26 @@ def test_evaluate_prints_a_table(run_folder, capsys):
     assert "relative_loss" in capsys.readouterr().out
 
 
+def test_named_checks_are_printed_and_not_written(run_folder, capsys):
+    before = (run_folder / "evaluation.json").read_bytes()
+    words = [
+        "evaluate",
+        str(run_folder),
+        "--checks",
+        "energy_distance,long_run",
+        "--long_run",
+        "10",
+    ]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "null hypothesis of energy_distance: samples and held-out data have one law" in printed
+    assert "long_run: " in printed
+    assert "mmd" not in printed
+    assert (run_folder / "evaluation.json").read_bytes() == before
+    assert main(["evaluate", str(run_folder), "--checks", "fid"]) == 2
+    assert "--checks must be among kl_to_truth" in error_of(capsys)
+
+
 def test_the_other_weights_are_measured_without_writing(run_folder, capsys):
     chosen = json.loads((run_folder / "config.json").read_text())["weights"]
     other = {"raw": "ema", "ema": "raw"}[chosen]

@@ -12,6 +12,13 @@ def record(evaluation=None, rows=None, **changes):
     return RunRecord(None, {**config(2), **changes}, tuple(rows or history()), evaluation or {})
 
 
+def long_run(p_value, leaves):
+    said = "short-run generator, not a density" if leaves else "drifts"
+    said = said if p_value < 0.01 else "stays"
+    details = {"verdict": f"{said}: why", "leaves": leaves, "factor": 10}
+    return {"long_run": {"value": 0.5, "p_value": p_value, "details": details}}
+
+
 @pytest.mark.parametrize(
     ("evaluation", "level"),
     [
@@ -29,12 +36,21 @@ def record(evaluation=None, rows=None, **changes):
         ({"relative_loss": {"value": 0.5}}, "unknown"),  # a loss alone says nothing of quality
         ({"relative_loss": {"value": 0.985, "floor": 0.98}}, "unknown"),
         ({"memorisation": {"value": 0.1, "p_value": 1e-6}}, "poor"),
+        (long_run(p_value=0.0005, leaves=True), "poor"),
+        (long_run(p_value=0.0005, leaves=False), "fair"),
+        (long_run(p_value=0.4, leaves=False), "unknown"),
         ({"held_out_log_likelihood": {"value": 1, "details": {"gap_to_truth": 0.5}}}, "poor"),
         ({"held_out_log_likelihood": {"value": 1, "details": {"gain_over_gaussian": -3}}}, "poor"),
     ],
 )
 def test_level(evaluation, level):
     assert judge(record(evaluation)).level == level
+
+
+def test_a_short_run_generator_is_named_in_the_warnings():
+    found = judge(record(long_run(p_value=0.0005, leaves=True))).warnings
+    assert any(text.startswith("Short-run generator, not a density: why.") for text in found)
+    assert not any("why" in text for text in judge(record(long_run(0.4, False))).warnings)
 
 
 def test_one_bad_check_outweighs_the_good_ones():

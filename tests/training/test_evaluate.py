@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import basin
 from basin.datasets.load import Dataset
 from basin.datasets.rows import FreshDraws, TensorRows
 from basin.energies.composed.standardised import Standardised
 from basin.partition.log_z import LogZ
-from basin.training.evaluate import evaluate
+from basin.training.evaluate import CHECKS, evaluate
 from basin.training.run import Run
 from helpers.known_densities import IsotropicMixture, two_blobs
 
 _SIGMA = 0.2
+LIKELIHOOD = "held_out_log_likelihood"
 
 
 class _Exact(nn.Module):
@@ -84,22 +88,19 @@ def test_a_perfect_run_against_a_known_truth(generator: torch.Generator) -> None
     samples = truth.blurred(_SIGMA).sample(1000, generator)
     results = evaluate(_run(_Exact(truth), (2,)), truth, samples=samples, seed=1)
     assert "not_done" not in results
-    assert set(results) == {
-        "kl_to_truth",
-        "log_z_error",
-        "mode_weights_of_energy",
-        "total_variation",
-        "fisher_divergence",
-        "relative_loss",
-        "held_out_log_likelihood",
-        "mode_weights",
-        "mmd",
-        "energy_gap",
-    }
+    needs_more = {"bits_per_dimension", "memorisation", "long_run"}
+    if importlib.util.find_spec("ot") is None:
+        needs_more |= {"wasserstein"}
+    assert set(results) == set(CHECKS) - needs_more
     for name in ("kl_to_truth", "log_z_error", "mode_weights_of_energy", "fisher_divergence"):
         assert abs(results[name]["value"]) < 1e-6, name
-    for name in ("mode_weights", "mmd", "energy_gap"):
+    tested = [name for name, result in results.items() if result["p_value"] is not None]
+    assert len(tested) >= 13
+    for name in tested:
         assert results[name]["p_value"] > 1e-4, name
+        assert results[name]["null"], name
+        assert results[name]["n"] > 0, name
+        assert results[name]["floor"] is not None, name
     assert results["held_out_log_likelihood"]["details"]["mean_absolute_gap"] < 1e-6
     assert results["relative_loss"]["value"] == pytest.approx(results["relative_loss"]["floor"])
     for result in results.values():
@@ -107,10 +108,74 @@ def test_a_perfect_run_against_a_known_truth(generator: torch.Generator) -> None
     json.dumps(results, allow_nan=False)
 
 
+def test_named_checks_are_made_and_no_others(generator: torch.Generator) -> None:
+    truth = two_blobs()
+    samples = truth.blurred(_SIGMA).sample(200, generator)
+    names = ["energy_distance", "total_variation", "memorisation"]
+    results = evaluate(_run(_Exact(truth), (2,)), truth, samples=samples, checks=names)
+    assert set(results) == {"energy_distance", "total_variation", "not_done"}
+    assert results["not_done"] == {"memorisation": "needs a finite table of training rows"}
+    with pytest.raises(ValueError, match=r"checks must be among kl_to_truth, .* got 'fid'"):
+        evaluate(_run(_Exact(truth), (2,)), truth, samples=samples, checks=["fid"])
+
+
+def test_long_chains_of_a_run_that_was_not_trained_by_sampling(generator: torch.Generator) -> None:
+    truth = two_blobs()
+    run = _run(_Exact(truth), (2,))
+    results = evaluate(run, truth, checks=["long_run"], long_run=10)
+    details = results["long_run"]["details"]
+    assert details["verdict"].startswith("stays")
+    assert details["kernel"].startswith("MALA")
+    assert details["trained_by_sampling"] is False
+    # The mutant: the energy of data that lie elsewhere.
+    moved = replace(run, energy=_Moved(truth))
+    found = evaluate(moved, truth, checks=["long_run"], long_run=10)["long_run"]
+    assert found["details"]["verdict"].startswith("short-run generator, not a density")
+
+
+class _Moved(_Exact):
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        return super().forward(x - 1, sigma)
+
+
+def test_training_s_own_kernel_makes_the_long_chains_where_it_had_one(
+    generator: torch.Generator,
+) -> None:
+    objective = basin.objectives.ContrastiveDivergence(num_steps=3)
+    run = basin.fit(
+        basin.energies.MLP(2, hidden=(8,)),
+        basin.datasets.StandardGaussian(2),
+        objective,
+        num_steps=20,
+        batch_size=64,
+        progress=False,
+    )
+    truth = basin.datasets.StandardGaussian(2)
+    details = evaluate(run, truth, checks=["long_run"])["long_run"]["details"]
+    assert details["kernel"] == repr(objective.kernel)
+    assert (details["num_steps"], details["factor"]) == (3, 10)
+    assert details["trained_by_sampling"] is True
+
+
+def test_bits_per_dimension_at_a_spacing(generator: torch.Generator) -> None:
+    truth = IsotropicMixture([[20.0, 0.0], [-20.0, 0.0]], [0.5, 0.5], 8.0)
+    table = _table(truth, generator)
+    assert table.test is not None
+    whole = Dataset(**{**vars(table), "test": table.test.round()})
+    found = evaluate(_run(_Exact(truth), (2,)), whole, checks=["bits_per_dimension"], spacing=1.0)
+    found = found["bits_per_dimension"]
+    # Entropy of well separated Gaussians, and of which one: 1 bit over two coordinates.
+    entropy = 0.5 * math.log2(2 * math.pi * math.e * 64) + 0.5
+    # The upper cell of a rounded number is half a step off, a shift of 1/16 of the scale.
+    assert abs(found["value"] - entropy) < 3.9 * found["standard_error"] + 0.01
+    assert found["details"]["dequantise"] == "upper cell"
+
+
 def test_a_wrong_constant_is_seen_by_log_z_alone(generator: torch.Generator) -> None:
     truth = two_blobs()
     samples = truth.blurred(_SIGMA).sample(500, generator)
-    results = evaluate(_run(_Exact(truth, 0.3), (2,)), truth, samples=samples)
+    names = "log_z_error", "kl_to_truth", LIKELIHOOD
+    results = evaluate(_run(_Exact(truth, 0.3), (2,)), truth, samples=samples, checks=names)
     assert results["log_z_error"]["value"] == pytest.approx(0.3, abs=1e-6)
     assert abs(results["kl_to_truth"]["value"]) < 1e-6
     gap = results["held_out_log_likelihood"]["details"]["gap_to_truth"]
@@ -120,7 +185,8 @@ def test_a_wrong_constant_is_seen_by_log_z_alone(generator: torch.Generator) -> 
 def test_samples_without_the_noise_of_the_model_are_found(generator: torch.Generator) -> None:
     """The mutant of blurring: draws of p against a model of pσ."""
     truth = two_blobs()
-    results = evaluate(_run(_Exact(truth), (2,)), truth, samples=truth.sample(2000, generator))
+    samples = truth.sample(2000, generator)
+    results = evaluate(_run(_Exact(truth), (2,)), truth, samples=samples, checks=["energy_gap"])
     assert results["energy_gap"]["p_value"] < 1e-4
     assert results["energy_gap"]["value"] < 0
 
@@ -148,7 +214,7 @@ def test_a_standardised_table(generator: torch.Generator) -> None:
         assert results[name]["p_value"] > 1e-4, name
     assert results["memorisation"]["details"]["training_rows"] == 500
     assert "kl_to_truth" not in results
-    copies = evaluate(_run(energy, (2,)), moved, samples=train)
+    copies = evaluate(_run(energy, (2,)), moved, samples=train, checks=["memorisation"])
     assert copies["memorisation"]["details"]["verdict"].startswith("memorises")
 
 
@@ -161,10 +227,10 @@ def test_held_out_rows_say_which_part_they_are_and_whether_they_are_blurred(
     without_test = Dataset(**{**vars(table), "test": None})
     names = "relative_loss", "held_out_log_likelihood", "mmd", "energy_gap", "memorisation"
     for dataset, part in ((table, "test"), (without_test, "validation")):
-        results = evaluate(run, dataset, samples=samples)
+        results = evaluate(run, dataset, samples=samples, checks=names)
         assert {results[name]["details"]["rows"] for name in names} == {part}
         assert results["held_out_log_likelihood"]["details"]["noise_added"] is False
-    of_density = evaluate(run, truth, samples=samples)
+    of_density = evaluate(run, truth, samples=samples, checks=names)
     assert of_density["held_out_log_likelihood"]["details"]["noise_added"] is True
     assert of_density["mmd"]["details"]["rows"] == "fresh draws"
 
@@ -178,12 +244,14 @@ def test_the_error_of_log_z_is_in_that_of_the_held_out_log_likelihood(
     )
     samples = truth.blurred(_SIGMA).sample(300, generator)
     for data in (truth, _table(truth, generator)):
-        found = evaluate(run, data, samples=samples)["held_out_log_likelihood"]
+        found = evaluate(run, data, samples=samples, checks=[LIKELIHOOD])[LIKELIHOOD]
         assert found["standard_error"] == pytest.approx(3.0, rel=0.01)
         assert found["details"]["gain_standard_error"] == pytest.approx(3.0, rel=0.01)
         assert (found["details"]["log_z_lower"], found["details"]["log_z_upper"]) == (-6.0, 6.0)
+        assert found["details"]["lower"] == pytest.approx(found["value"] - 6)
+        assert found["details"]["upper"] == pytest.approx(found["value"] + 6)
     unchecked = run.with_log_z(LogZ.unchecked(0.0, "nobody looked"))
-    found = evaluate(unchecked, truth, samples=samples)["held_out_log_likelihood"]
+    found = evaluate(unchecked, truth, samples=samples, checks=[LIKELIHOOD])[LIKELIHOOD]
     assert found["standard_error"] < 0.1
     assert found["details"]["log_z_standard_error"] is None
 
@@ -192,7 +260,8 @@ def test_log_z_of_a_table_with_a_far_group_of_rows(generator: torch.Generator) -
     """The mass of a group 200 times as far out as the rest is 2% of it: log Z off by 0.02."""
     truth = IsotropicMixture([[0.0, 0.0], [200.0, 0.0]], [0.98, 0.02], 0.5)
     samples = truth.blurred(_SIGMA).sample(300, generator)
-    results = evaluate(_run(_Exact(truth), (2,)), _table(truth, generator), samples=samples)
+    table = _table(truth, generator)
+    results = evaluate(_run(_Exact(truth), (2,)), table, samples=samples, checks=["log_z_error"])
     assert abs(results["log_z_error"]["value"]) < 1e-3
 
 
@@ -250,7 +319,8 @@ def test_samples_of_the_folder_are_used_at_their_own_level(
     truth = two_blobs()
     rows = truth.blurred(_SIGMA).sample(321, generator)
     np.savez(tmp_path / "samples.npz", samples=rows.numpy(), sigma=_SIGMA)
-    results = evaluate(_run(_Exact(truth), (2,), tmp_path), truth)
+    run = _run(_Exact(truth), (2,), tmp_path)
+    results = evaluate(run, truth, checks=["mode_weights"])
     assert results["mode_weights"]["n"] == 321
 
 

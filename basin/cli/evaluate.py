@@ -7,6 +7,8 @@ import json
 from basin.cli import job
 from basin.cli.parser import Parser
 from basin.cli.show import evaluation_table
+from basin.core.validation import positive, positive_integer
+from basin.training.check_log_z import LOG_Z_METHODS
 
 __all__ = ["run"]
 
@@ -15,12 +17,18 @@ Measure a trained model and write DIR/evaluation.json. Where the truth is known 
 the Kullback-Leibler divergence by quadrature, the error of log Z, the Fisher divergence, the
 weights of the modes. Elsewhere: held-out loss against the trivial predictor, energies of held-out
 rows, a two-sample test, and whether samples repeat training rows. Each with its error and with
-what a perfect model would score (the floor)."""
+what a perfect model would score (the floor).
+
+--log_z estimates log Z by another method than training did, in any dimension, sets the two beside
+each other (log_z_check) and uses the estimate in the log-likelihood: smc and ais go down the noise
+levels, bridge does so in both directions, probability_flow and quadrature are for few dimensions.
+With --tolerance a log-likelihood whose log Z is not known so well is refused."""
 
 EXAMPLES = """\
   basin evaluate runs/board
   basin evaluate runs/board --json | python -m json.tool
-  basin evaluate runs/board --weights ema"""
+  basin evaluate runs/board --weights ema
+  basin evaluate runs/wine --log_z smc --num_particles 2048 --tolerance 0.1"""
 
 
 def run(arguments: list[str]) -> int:
@@ -33,15 +41,42 @@ def run(arguments: list[str]) -> int:
         metavar="raw|ema",
         help="the run's chosen weights when left out; the others are measured without writing",
     )
+    parser.add_argument(
+        "--log_z", metavar="|".join(LOG_Z_METHODS), help="estimate log Z by this method too"
+    )
+    parser.add_argument(
+        "--num_particles", type=int, default=1024, help="particles, chains or draws of --log_z"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float | None,
+        default=None,
+        help="nats that log Z may be off by in a log-likelihood",
+    )
     parser.add_argument("--json", action="store_true", help="print evaluation.json, nothing else")
     given = parser.parse(arguments)
     weights = given["weights"]
     if weights not in (None, "raw", "ema"):
         raise ValueError(f"--weights must be raw or ema, got {weights!r}")
+    method = given["log_z"]
+    if method not in (None, *LOG_Z_METHODS):
+        raise ValueError(f"--log_z must be one of {', '.join(LOG_Z_METHODS)}, got {method!r}")
+    if given["tolerance"] is not None:
+        positive(tolerance=given["tolerance"])
+    positive_integer(num_particles=given["num_particles"])
     chosen = job.open_run(given["folder"])
     model = job.open_run(given["folder"], weights=weights)
     is_chosen = model.config["weights"] == chosen.config["weights"]
     measure = job.evaluate if is_chosen else job.evaluate_other_weights
-    results = measure(model, job.data_of(model), seed=given["seed"])
+    check = None
+    if method is not None:
+        check = job.check_log_z(model, method, given["num_particles"], given["seed"])
+    results = measure(
+        model,
+        job.data_of(model),
+        seed=given["seed"],
+        log_z_check=check,
+        tolerance=given["tolerance"],
+    )
     print(json.dumps(results, indent=2) if given["json"] else evaluation_table(results))
     return 0

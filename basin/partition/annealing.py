@@ -1,7 +1,7 @@
 """What annealed importance sampling and sequential Monte Carlo share: the stages of a walk.
 
     0 = t_0 < t_1 < ... < t_K = 1,      at each t_k a kernel that leaves exp(-E_{t_k}) alone,
-                                        in coordinates in which the cloud is round there
+                                        in coordinates in which E_t is round on average
 
 A schedule is found once, by a run that chooses it from its particles, and can then be kept: a walk
 along a fixed schedule has weights of mean Z exactly, forward, and 1/Z, backward.
@@ -9,7 +9,6 @@ along a fixed schedule has weights of mean Z exactly, forward, and 1/Z, backward
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -83,10 +82,6 @@ class AnnealingSchedule:
             for i, t in zip(index, times, strict=True)
         ]
         return AnnealingSchedule(tuple(stages), num_moves or self.num_moves)
-
-    def at(self, t: float) -> Stage:
-        """The first stage at or after ``t``."""
-        return self.stages[bisect_left(self.times, t)]
 
     @staticmethod
     def even(kernel: Kernel, num_times: int, num_moves: int = 1) -> AnnealingSchedule:

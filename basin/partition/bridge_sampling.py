@@ -34,8 +34,7 @@ from basin.partition.weights import log_mean, student_quantile
 
 __all__ = ["bennett_acceptance_ratio", "bridge_sampling"]
 
-_WIDEST = 50.0  # nats: an interval that does not end within this says nothing
-_HALVINGS = 80
+_WIDEST = 100.0  # nats: an interval that does not end within this says nothing
 
 
 def bridge_sampling(
@@ -190,21 +189,20 @@ def _between(first: float, second: float) -> float:
 
 
 def _root(falling: Any, near: float, target: float) -> float:
-    """Where a falling function of c passes ``target``; infinite when not within 50 nats."""
-    low, high, width = near, near, 1e-3
-    while falling(low) < target:
+    """Where a falling function of c passes ``target``; infinite when not within 100 nats."""
+    from scipy.optimize import brentq  # imported here: it takes a second
+
+    def above(c: float) -> float:
+        return min(1e9, max(-1e9, falling(c) - target))
+
+    low, high, width = near, near, 1e-2
+    while above(low) < 0:
         low, width = low - width, 2 * width
-        if width > _WIDEST * 4:
+        if width > _WIDEST:
             return -math.inf
-    width = 1e-3
-    while falling(high) > target:
+    width = 1e-2
+    while above(high) > 0:
         high, width = high + width, 2 * width
-        if width > _WIDEST * 4:
+        if width > _WIDEST:
             return math.inf
-    for _ in range(_HALVINGS):
-        centre = 0.5 * (low + high)
-        if falling(centre) >= target:
-            low = centre
-        else:
-            high = centre
-    return 0.5 * (low + high)
+    return low if low == high else float(brentq(above, low, high, xtol=1e-10))  # type: ignore[arg-type]

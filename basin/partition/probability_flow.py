@@ -9,6 +9,10 @@ and q_σ = p_σ. For a model q_σ is the law of the *flow*, not exp(-E)/Z: they 
 scores at all levels belong together. The flow can be drawn, and its density is known, so it is also
 a proposal for importance sampling, w = exp(-E(x, σ)) / q_σ(x), which gives log Z of exp(-E) itself.
 
+What the weights cannot see is mass that the flow never reaches: where the score at a large level
+pushes rows away from a place that exp(-E(., σ)) still likes, the estimate is low and its effective
+sample size high. Sequential Monte Carlo, which moves at each level, does not depend on the flow.
+
 Source: Song et al. 2021 (arXiv 2011.13456), equation 39 and appendix D.2, for the
 variance-exploding process with dσ²/dt = 1; Chen et al. 2018 for the change of density; Hutchinson's
 trace as in Grathwohl et al. 2019, with probes that stay the same along a row's way. Classical

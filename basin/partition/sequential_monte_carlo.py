@@ -18,7 +18,7 @@ the very points that it moves: in 100 dimensions, with a dense metric from 1,024
 was 3.2 nats too high. So ``sequential_monte_carlo`` runs twice: a pilot that chooses, and other
 particles that count.
 Cost: a particle and stage: one energy for the weight, one to begin and ``num_moves`` for the kernel
-(of one gradient a step), and the same for each particle of the pilot. On a path whose ends
+(of one gradient a step); the same and a score for each particle of the pilot. On a path whose ends
 are not fixed (``Noised``) two for a weight, and in the pilot one for each t that is tried.
 """
 
@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from basin.core.gradients import score
 from basin.core.types import Energy, Kernel, Path
 from basin.core.validation import in_unit_interval, positive, positive_integer
 from basin.mcmc.coordinates import Coordinates
@@ -44,7 +45,7 @@ from basin.partition.annealing import (
     start,
 )
 from basin.partition.log_z import LogZ, LogZNotEstimated
-from basin.partition.weights import effective_number, log_mean, log_z_of_weights
+from basin.partition.weights import effective_number, log_z_of_weights
 from basin.sampling.adapt import is_adaptable
 
 __all__ = [
@@ -127,24 +128,32 @@ class Particles:
 def systematic_resampling(
     log_weights: Tensor, generator: torch.Generator, n: int | None = None
 ) -> Tensor:
-    """Indices ``[n]`` drawn in proportion to the weights: each at least floor(n W) times.
+    """Indices ``[..., n]`` drawn in proportion to the weights: each at least floor(n W) times.
 
         i-th index: the first whose cumulated weight exceeds (i + u) / n,  u uniform
 
     Source: Kitagawa 1996; Douc & Cappé 2005. Each expected count is n W exactly.
+
+    Args:
+        log_weights: ``[..., m]``, not all minus infinity; each row is drawn by itself.
+        generator: source of u, one for each row.
+        n: indices of a row; None: m.
 
     >>> import torch
     >>> weights = torch.tensor([0.5, 0.0, 0.25, 0.25]).log()
     >>> systematic_resampling(weights, torch.Generator().manual_seed(0)).tolist()
     [0, 0, 2, 3]
     """
-    n = len(log_weights) if n is None else n
-    edges = torch.softmax(log_weights.double(), 0).cumsum(0)
-    u = torch.rand((), generator=generator, dtype=torch.float64, device=generator.device)
-    points = (torch.arange(n, dtype=torch.float64, device=edges.device) + u.to(edges.device)) / n
-    found = torch.searchsorted(edges, points * edges[-1], right=True)
-    last = int(torch.nonzero(torch.isfinite(log_weights))[-1])  # rounding must not go beyond it
-    return found.clamp_max(last)
+    n = log_weights.shape[-1] if n is None else n
+    rows, device = log_weights.shape[:-1], log_weights.device
+    edges = torch.softmax(log_weights.double(), -1).cumsum(-1)
+    u = torch.rand((*rows, 1), generator=generator, dtype=torch.float64, device=generator.device)
+    points = (torch.arange(n, dtype=torch.float64, device=device) + u.to(device)) / n
+    found = torch.searchsorted(edges, points * edges[..., -1:], right=True)
+    # rounding must not go beyond the last one that has a weight
+    places = torch.arange(log_weights.shape[-1], device=device)
+    last = places.where(torch.isfinite(log_weights), 0).amax(-1, keepdim=True)
+    return torch.minimum(found, last)
 
 
 def sequential_monte_carlo(
@@ -220,10 +229,13 @@ def choose_schedule(
     Args:
         energy_or_path, kernel, base, num_moves, conditional_ess, generator: as for
             :func:`anneal_particles`.
-        num_particles: of the pilot; None takes 8 for each dimension, from 256 to 2,048.
+        num_particles: of the pilot; None takes 8 for each dimension, from 256 to 2,048 (256 for
+            a kernel that has nothing to adapt).
     """
     path = annealed_path(energy_or_path, base)
-    if num_particles is None:
+    if num_particles is None and not is_adaptable(kernel):
+        num_particles = _FEWEST_PILOTS  # no metric to learn
+    elif num_particles is None:
         wanted = _PILOTS_A_DIMENSION * math.prod(start(path, 1, _copy(generator))[0].shape[1:])
         num_particles = min(_MOST_PILOTS, max(_FEWEST_PILOTS, wanted))
     pilot = anneal_particles(
@@ -263,8 +275,8 @@ def anneal_particles(
     Args:
         energy_or_path: target, or a path to it.
         kernel: leaves exp(-E) alone (has an accept step, or is Gibbs); one with ``step_size`` and
-            ``target_acceptance`` is adapted on the way and moves in coordinates in which the cloud
-            is round.
+            ``target_acceptance`` is adapted on the way and moves in coordinates in which the
+            energy is round on average.
         base: energy with exact draws ``sample(n, generator)`` and ``log_z`` that the path starts
             from; None when path(0) is one.
         num_particles: n, a multiple of ``num_islands``.
@@ -320,7 +332,10 @@ def anneal_particles(
                 f"no particle has density at t = {t:.4g}; raise num_particles, or give a base that "
                 "overlaps the target"
             )
-        stage = _adapted(stage, t, x, log_weights) if schedule is None else schedule.at(t)
+        if schedule is None:
+            stage = _adapted(path, stage, t, x, log_weights)
+        else:
+            stage = schedule.stages[len(stages)]
         x, log_weights, log_z = _resampled(x, log_weights, log_z, generator)
         moved = move(path, stage, x, moves, generator)
         x = moved.position
@@ -333,7 +348,7 @@ def anneal_particles(
         acceptance.append(math.nan if moved.acceptance is None else moved.acceptance)
         num_divergent += moved.num_divergent
         ends = 1 if _has_fixed_ends(path) else 1 + tries
-        num_energies += ends + moves + 1
+        num_energies += ends + moves + 1 + (schedule is None and stage.coordinates is not None)
     return Particles(
         positions=x,
         log_weights=(log_weights + log_z[:, None]).flatten(),
@@ -356,7 +371,7 @@ def _tuned_at_start(
     """The first stage, its step tuned by moves of exact draws, which are thrown away."""
     if not is_adaptable(kernel):
         return Stage(0.0, kernel), 0
-    stage = Stage(0.0, kernel, Coordinates.of(x))
+    stage = Stage(0.0, kernel, Coordinates.of(x, score(path(0.0), x)))
     num_divergent = 0
     for _ in range(_WARM_UP):
         moved = move(path, stage, x, 1, generator)
@@ -365,12 +380,12 @@ def _tuned_at_start(
     return stage, num_divergent
 
 
-def _adapted(stage: Stage, t: float, x: Tensor, log_weights: Tensor) -> Stage:
-    """The stage at ``t``, in coordinates of the weighted cloud."""
+def _adapted(path: Path, stage: Stage, t: float, x: Tensor, log_weights: Tensor) -> Stage:
+    """The stage at ``t``, in coordinates of the weighted cloud and the scores there."""
     if stage.coordinates is None:
         return replace(stage, time=t)
     weights = _log_shares(log_weights).exp()
-    return replace(stage, time=t, coordinates=Coordinates.of(x, weights))
+    return replace(stage, time=t, coordinates=Coordinates.of(x, score(path(t), x), weights))
 
 
 def _log_shares(log_weights: Tensor) -> Tensor:
@@ -415,20 +430,22 @@ def _next_time(
         wanted = t + (guess - t) * min(8.0, max(0.05, factor))
         guess = wanted if low < wanted < high else (high if wanted >= high == 1 else 0.0)
         guess = guess or low + 0.5 * (high - low)
-    return max(low, guess) if low > t else guess, tries
+    return (low if low > t else guess), tries
 
 
 def _resampled(
     x: Tensor, log_weights: Tensor, log_z: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Islands whose effective number is too low drawn anew, their mass kept in log Z."""
-    size = log_weights.shape[1]
-    chosen = torch.arange(log_weights.numel(), device=x.device).view_as(log_weights).clone()
+    num_islands, size = log_weights.shape
+    total = torch.logsumexp(log_weights, 1)
+    number = torch.exp(2 * total - torch.logsumexp(2 * log_weights, 1))
+    poor = torch.nonzero(number < _RESAMPLE_BELOW * size).flatten()  # not NaN: no density at all
+    if len(poor) == 0:
+        return x, log_weights, log_z
+    chosen = torch.arange(num_islands * size, device=x.device).view(num_islands, size).clone()
+    chosen[poor] = poor[:, None] * size + systematic_resampling(log_weights[poor], generator)
     log_weights, log_z = log_weights.clone(), log_z.clone()
-    for island, of_island in enumerate(log_weights):
-        number = effective_number(of_island)
-        if 0 < number < _RESAMPLE_BELOW * size:
-            chosen[island] = chosen[island][systematic_resampling(of_island, generator)]
-            log_z[island] += log_mean(of_island)
-            log_weights[island] = 0.0
+    log_z[poor] += total[poor] - math.log(size)
+    log_weights[poor] = 0.0
     return x[chosen.flatten()], log_weights, log_z

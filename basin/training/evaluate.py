@@ -5,6 +5,7 @@
     always           held-out loss relative to trivial, energies of held-out rows against samples
                      and noise, MMD with p-value and floor
     log Z known      its error by quadrature (1-3 dimensions), held-out log-likelihood
+log Z checked    the claimed one against another method's, level by level (``log_z_check``)
     finite table     distance of samples to training rows against held-out rows
 
 All are about p_sigma at the run's own level: held-out rows get that noise wherever they are
@@ -50,6 +51,7 @@ from basin.evaluation.mode_weights import mode_weights, mode_weights_of_energy
 from basin.evaluation.relative_loss import relative_loss
 from basin.evaluation.total_variation import total_variation
 from basin.partition.quadrature import find_bounds
+from basin.training.check_log_z import LogZCheck
 from basin.training.errors import RunFolderError
 from basin.training.run import Run
 
@@ -64,7 +66,13 @@ _NUM_LEVELS = 5  # of the ladder, for the loss by level
 
 
 def evaluate(
-    run: Run, dataset: Dataset | Density, *, samples: Tensor | None = None, seed: int = 0
+    run: Run,
+    dataset: Dataset | Density,
+    *,
+    samples: Tensor | None = None,
+    seed: int = 0,
+    log_z_check: LogZCheck | None = None,
+    tolerance: float | None = None,
 ) -> dict[str, Any]:
     """What ``evaluation.json`` holds: name of the check -> value, error, floor, what it is about.
 
@@ -76,6 +84,9 @@ def evaluate(
             ``samples.npz`` in the run's folder when they are of the run's noise level, else 2,000
             fresh ones.
         seed: of draws, noise and permutations.
+        log_z_check: what ``run.check_log_z`` found: stated beside the claim, and used for the
+            log-likelihood in its place.
+        tolerance: nats that log Z may be off by: with a wider range the log-likelihood is refused.
 
     Example:
         >>> import basin
@@ -86,8 +97,12 @@ def evaluate(
         >>> sorted(results["kl_to_truth"])[:3], results["kl_to_truth"]["floor"]
         (['about', 'details', 'floor'], 0.0)
     """
-    subject = _Subject.of(run, dataset, seed)
+    subject = _Subject.of(run, dataset, seed, tolerance)
     checks = _Checks()
+    if log_z_check is not None:
+        about = subject.about
+        checks.make("log_z_check", lambda: _log_z_check(log_z_check, about))
+        run = run.with_log_z(log_z_check.log_z)
     if subject.truth is not None:
         _against_truth(checks, subject, subject.truth)
     elif run.log_z is not None and run.num_states is None and math.prod(subject.event_shape) <= 3:
@@ -97,7 +112,8 @@ def evaluate(
             lambda: _log_z_error_of_table(subject),
         )
     if subject.held_out is not None:
-        _on_held_out_rows(checks, subject, subject.held_out)
+        # the likelihood of what was checked; the checks above are of what the run claims
+        _on_held_out_rows(checks, replace(subject, run=run), subject.held_out)
     samples = _samples_of(run, seed) if samples is None else samples.cpu()
     if subject.truth is not None and len(subject.truth.mode_weights) > 1:
         truth = subject.truth
@@ -143,9 +159,12 @@ class _Subject:
     part: str  # where the held-out rows come from
     generator: torch.Generator
     about: About
+    tolerance: float | None = None
 
     @classmethod
-    def of(cls, run: Run, dataset: Dataset | Density, seed: int) -> _Subject:
+    def of(
+        cls, run: Run, dataset: Dataset | Density, seed: int, tolerance: float | None = None
+    ) -> _Subject:
         seed_number(seed=seed)
         generator = stream(seed, "evaluation")
         part = "fresh draws"
@@ -185,6 +204,7 @@ class _Subject:
             part=part,
             generator=generator,
             about=About(_name_of_target(run), run.sigma, run.config.get("weights")),
+            tolerance=tolerance,
         )
 
     @property
@@ -295,6 +315,32 @@ def _against_truth(checks: _Checks, subject: _Subject, truth: Density) -> None:
     )
 
 
+def _log_z_check(check: LogZCheck, about: About) -> Estimate:
+    """Claimed minus found; the value found itself where the run claims nothing."""
+    found, claimed = check.log_z, check.claimed
+    details: dict[str, Any] = {
+        "found": found.to_json(),
+        "claimed": None if claimed is None else claimed.to_json(),
+        "agrees": None if claimed is None else check.agrees,
+        "by_sigma": [
+            {"sigma": level.sigma, "log_z": level.log_z.log_z}
+            | {"lower": level.log_z.lower, "upper": level.log_z.upper}
+            for level in check.levels
+        ],
+    }
+    return Estimate(
+        value=found.log_z if claimed is None else check.difference,
+        standard_error=found.standard_error,
+        floor=None if claimed is None else 0.0,
+        p_value=None,
+        n=None,
+        meaning=("log Z" if claimed is None else "claimed minus estimated log Z")
+        + f", in nats, by {found.method}",
+        about=about,
+        details=details,
+    )
+
+
 def _log_z_error_of_table(subject: _Subject) -> Estimate:
     """In a box that holds the rows: a search from the origin may end before a far group of them."""
     energy = _InEvent(subject)
@@ -360,7 +406,7 @@ def _log_likelihood(subject: _Subject, held_out: Tensor) -> Estimate:
     run, truth = subject.run, subject.truth
 
     def log_prob(x: Tensor) -> Tensor:
-        return run.log_prob(x)
+        return run.log_prob(x, tolerance=subject.tolerance)
 
     log_z = run.log_z
     assert log_z is not None  # the caller's condition

@@ -20,7 +20,7 @@ def works(mean, n, m, generator):
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("spread", [0.5, 2.0, 3.5])
+@pytest.mark.parametrize("spread", [0.5, 3.5])
 @pytest.mark.parametrize(("n", "m"), [(60, 60), (200, 50)])
 def test_the_interval_covers_also_where_both_ends_hardly_overlap(spread, n, m, generator):
     held = 0
@@ -32,14 +32,14 @@ def test_the_interval_covers_also_where_both_ends_hardly_overlap(spread, n, m, g
 
 @pytest.mark.statistical
 def test_without_the_logarithm_of_the_counts_it_is_wrong(generator):
-    """The mutant: n_0 and n_1 exchanged in the balance."""
+    """The mutant: the two means set equal, without n_0 and n_1."""
     forward, reverse = works(2.0, 4000, 400, generator)
     found = bennett_acceptance_ratio(forward, reverse)
     assert abs(found.log_z) < 3.9 * found.standard_error
     c = torch.linspace(-3, 3, 6001, dtype=torch.float64)[:, None]
-    shift = math.log(4000 / 400)
-    wrong = 400 * torch.sigmoid(forward - c + shift).mean(1)
-    wrong = wrong - 4000 * torch.sigmoid(c + reverse - shift).mean(1)
+    shift = math.log(400 / 4000)
+    wrong = torch.sigmoid(forward - c + shift).mean(1)
+    wrong = wrong - torch.sigmoid(c + reverse - shift).mean(1)
     root = float(c[wrong.abs().argmin()])
     assert abs(root) > 10 * found.standard_error
 

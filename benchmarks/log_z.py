@@ -346,7 +346,13 @@ def load():
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"cases": {}}
 
 
-def save(results):
+def save(found):
+    """Adds to what is there by now, as another process may run other cases."""
+    results = load()
+    results["cases"].update(found.pop("cases", {}))
+    results.update(found)
+    order = {name: place for place, name in enumerate([*CASES, "rbm_mushrooms"])}
+    results["cases"] = dict(sorted(results["cases"].items(), key=lambda case: order[case[0]]))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     PAGE.write_text(page(results))
@@ -414,14 +420,13 @@ def main():
     arguments = parser.parse_args()
     if arguments.ebmkit:
         sys.path.insert(0, str(arguments.ebmkit))
-    results = load()
     for name in [] if arguments.page_only else arguments.cases:
         if name == "rbm_mnist":
-            results["rbm_mnist"] = run_published_machine(
+            found = run_published_machine(
                 arguments.shared, arguments.num_times, arguments.num_chains
             )
-            print(results["rbm_mnist"], flush=True)
-            save(results)
+            print(found, flush=True)
+            save({"rbm_mnist": found})
             continue
         case = (
             run_trained_machines(arguments.repetitions, arguments.shared)
@@ -429,10 +434,9 @@ def main():
             else run_case(name, arguments.repetitions, arguments.ebmkit is not None)
         )
         for truth, rows in case:
-            results["cases"][name] = {"truth": truth, "methods": rows}
             print(name, list(itertools.islice(reversed(rows.items()), 1)), flush=True)
-            save(results)
-    save(results)
+            save({"cases": {name: {"truth": truth, "methods": rows}}})
+    save({})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ import json
 from basin.cli import job
 from basin.cli.parser import Parser
 from basin.cli.show import evaluation_table
+from basin.core.validation import positive, positive_integer
 from basin.training import CHECKS
+from basin.training.check_log_z import LOG_Z_METHODS
 
 __all__ = ["run"]
 
@@ -20,14 +22,20 @@ samples repeat training rows. Each with its error or p-value, its number of rows
 model would score (the floor).
 
 Runs that were trained by sampling are tried by chains ten times as long as training's, from data
-and from noise; --long_run does it for any run, and longer."""
+and from noise; --long_run does it for any run, and longer.
+
+--log_z estimates log Z by another method than training did, in any dimension, sets the two beside
+each other (log_z_check) and uses the estimate in the log-likelihood: smc and ais go down the noise
+levels, bridge does so in both directions, probability_flow and quadrature are for few dimensions.
+With --tolerance a log-likelihood whose log Z is not known so well is refused."""
 
 EXAMPLES = """\
   basin evaluate runs/board
   basin evaluate runs/board --json | python -m json.tool
   basin evaluate runs/board --weights ema
   basin evaluate runs/board --checks mmd,energy_distance,classifier_two_sample
-  basin evaluate runs/board --long_run 100"""
+  basin evaluate runs/board --long_run 100
+  basin evaluate runs/wine --log_z smc --num_particles 2048 --tolerance 0.1"""
 
 
 def run(arguments: list[str]) -> int:
@@ -57,11 +65,29 @@ def run(arguments: list[str]) -> int:
         type=float,
         help="of the numbers in the data, for bits per dimension: 1 for grey levels 0..255",
     )
+    parser.add_argument(
+        "--log_z", metavar="|".join(LOG_Z_METHODS), help="estimate log Z by this method too"
+    )
+    parser.add_argument(
+        "--num_particles", type=int, default=1024, help="particles, chains or draws of --log_z"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float | None,
+        default=None,
+        help="nats that log Z may be off by in a log-likelihood",
+    )
     parser.add_argument("--json", action="store_true", help="print evaluation.json, nothing else")
     given = parser.parse(arguments)
     weights = given["weights"]
     if weights not in (None, "raw", "ema"):
         raise ValueError(f"--weights must be raw or ema, got {weights!r}")
+    method = given["log_z"]
+    if method not in (None, *LOG_Z_METHODS):
+        raise ValueError(f"--log_z must be one of {', '.join(LOG_Z_METHODS)}, got {method!r}")
+    if given["tolerance"] is not None:
+        positive(tolerance=given["tolerance"])
+    positive_integer(num_particles=given["num_particles"])
     chosen = job.open_run(given["folder"])
     model = job.open_run(given["folder"], weights=weights)
     checks = None if given["checks"] is None else tuple(given["checks"].split(","))
@@ -71,6 +97,11 @@ def run(arguments: list[str]) -> int:
     options = {"checks": checks, "long_run": given["long_run"], "spacing": given["spacing"]}
     is_chosen = model.config["weights"] == chosen.config["weights"]
     measure = job.evaluate if is_chosen else job.evaluate_other_weights
+    options |= {"tolerance": given["tolerance"], "log_z_check": None}
+    if method is not None:
+        options["log_z_check"] = job.check_log_z(
+            model, method, given["num_particles"], given["seed"]
+        )
     results = measure(model, job.data_of(model), seed=given["seed"], **options)
     print(json.dumps(results, indent=2) if given["json"] else evaluation_table(results))
     return 0

@@ -25,11 +25,13 @@ from basin.core.types import Density, Kernel
 from basin.core.validation import positive_integer
 from basin.datasets import Dataset, load
 from basin.energies import Standardised
+from basin.partition import LogZNotEstimated
 from basin.paths import Noised
 from basin.samplers import AnnealedLangevin
 from basin.schedules import Geometric
 from basin.training import Run, RunFolderError
 from basin.training import load_data as load_training_data
+from basin.training.check_log_z import LogZCheck
 from basin.training.folder import other_files, require_utf8
 from basin.training.lock import LOCK
 from basin.training.writable import in_words, require_writable
@@ -39,6 +41,7 @@ __all__ = [
     "NUM_SAMPLES",
     "build_energy",
     "check_ending",
+    "check_log_z",
     "check_out",
     "data_of",
     "draw",
@@ -243,6 +246,15 @@ def evaluate(
         return results
     _write_text(folder_of(run) / "evaluation.json", json.dumps(results, indent=2) + "\n")
     return results
+
+
+def check_log_z(run: Run, method: str, num_particles: int, seed: int) -> LogZCheck:
+    """log Z by another method; an estimate that would mean nothing is the run's failure."""
+    _say(f"estimating log Z by {method}")
+    try:
+        return run.check_log_z(method, num_particles=num_particles, seed=seed)
+    except LogZNotEstimated as error:
+        raise FloatingPointError(f"--log_z {method}: {error}") from error
 
 
 def evaluate_other_weights(

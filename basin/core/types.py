@@ -61,6 +61,13 @@ class Path(ABC):
     def __call__(self, t: float, /) -> Energy:
         """The energy at ``t``; ``t`` outside [0, 1] is an error."""
 
+    def along(self, x: Tensor) -> Callable[[float], Tensor]:
+        """``t -> E_t(x)`` at the same points, ``[batch]``: the weights of a walk need several.
+
+        A path made of parts that do not change with t evaluates them once for all t.
+        """
+        return lambda t: self(t)(x)
+
 
 class Density(ABC):
     """A data source whose truth is known: exact draws and an exact log density.

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from basin.core.validation import positive
+
 __all__ = ["LogZ", "LogZNotEstimated"]
 
 NORMAL_95 = 1.959964
@@ -80,6 +82,29 @@ class LogZ:
     def error(self) -> float:
         """Half width of the range, the larger side when they differ."""
         return max(self.upper - self.log_z, self.log_z - self.lower)
+
+    def within(self, tolerance: float) -> LogZ:
+        """This value, if its range reaches at most ``tolerance`` nats to either side.
+
+        Raises:
+            LogZNotEstimated: it does not, or nobody has checked it; says what to raise.
+
+        Example:
+            >>> LogZ(0.0, 0.1, -0.2, 0.2, None, "annealing", "interval").within(0.1)
+            Traceback (most recent call last):
+            basin.partition.log_z.LogZNotEstimated: log Z must be known to 0.1 nats ...
+        """
+        positive(tolerance=tolerance)
+        if self.error <= tolerance and self.is_checked:
+            return self
+        known = f"it reaches from {self.lower:.3f} to {self.upper:.3f}"
+        if not self.is_checked:
+            known = "nobody has checked it"
+        raise LogZNotEstimated(
+            f"log Z must be known to {tolerance:g} nats, got log Z = {self.log_z:.3f} by "
+            f"{self.method}: {known}; estimate it again with more (num_particles or num_chains of "
+            "smc, num_times of ais, max_evaluations of quadrature), or raise tolerance"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file; what is not finite becomes ``None``."""

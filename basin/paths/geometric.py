@@ -8,7 +8,10 @@ between the ends, one at the ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from basin.core.types import Energy, Path
 from basin.core.validation import in_unit_interval
@@ -37,3 +40,15 @@ class Geometric(Path):
         if t == 1:
             return self.target
         return WeightedEnergy((1 - t, t), (self.base, self.target))
+
+    def along(self, x: Tensor) -> Callable[[float], Tensor]:
+        """Both ends once, whatever the number of t."""
+        base, target = self.base(x), self.target(x)
+
+        def energies(t: float) -> Tensor:
+            in_unit_interval(t=t)
+            if t == 0:
+                return base
+            return target if t == 1 else (1 - t) * base + t * target
+
+        return energies

@@ -8,7 +8,10 @@ path its start has no exact draws, and exp(-E / T) must be integrable. Cost: one
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from basin.core.types import Energy, Path, Schedule
 from basin.core.validation import in_unit_interval, positive
@@ -38,3 +41,15 @@ class Tempered(Path):
         if temperature == 1:
             return self.energy
         return WeightedEnergy((1 / temperature,), (self.energy,))
+
+    def along(self, x: Tensor) -> Callable[[float], Tensor]:
+        """The energy once, whatever the number of t."""
+        values = self.energy(x)
+
+        def energies(t: float) -> Tensor:
+            in_unit_interval(t=t)
+            temperature = self.temperature(t)
+            positive(temperature=temperature)
+            return values / temperature
+
+        return energies

@@ -257,6 +257,7 @@ def _evaluation(record: RunRecord) -> Iterator[str]:
 TITLES: Mapping[str, str] = {
     "kl_to_truth": "KL divergence from the truth",
     "log_z_error": "Error of log Z",
+    "log_z_check": "log Z by another method",
     "fisher_divergence": "Fisher divergence",
     "mode_weights": "Mode weights of the samples",
     "mode_weights_of_energy": "Mode weights of the model",

@@ -7,6 +7,10 @@ from basin.training.build import build_density as build_density
 from basin.training.build import build_energy as build_energy
 from basin.training.build import build_objective as build_objective
 from basin.training.build import load_data as load_data
+from basin.training.check_log_z import LOG_Z_METHODS as LOG_Z_METHODS
+from basin.training.check_log_z import LevelLogZ as LevelLogZ
+from basin.training.check_log_z import LogZCheck as LogZCheck
+from basin.training.check_log_z import check_log_z as check_log_z
 from basin.training.checkpoint import checkpoints as checkpoints
 from basin.training.checkpoint import checksum as checksum
 from basin.training.checkpoint import latest_checkpoint as latest_checkpoint
@@ -61,7 +65,10 @@ __all__ = [
     "FORMAT",
     "History",
     "LOCK",
+    "LOG_Z_METHODS",
     "LearnedPart",
+    "LevelLogZ",
+    "LogZCheck",
     "Loop",
     "NotNormalisedError",
     "Run",
@@ -76,6 +83,7 @@ __all__ = [
     "build_density",
     "build_energy",
     "build_objective",
+    "check_log_z",
     "checkpoints",
     "checksum",
     "chosen_and_other",

@@ -9,6 +9,7 @@
     real numbers     held-out rows against the model: kernel Stein discrepancy
     log Z known      its error by quadrature (1-3 dimensions), held-out log-likelihood with its
                      bracket; bits per dimension of whole numbers, or at a given spacing
+    log Z checked    the claimed one against another method's, level by level (``log_z_check``)
     finite table     distance of samples to training rows against held-out rows
     trained by       chains ten times as long as training's, from data and from noise (for other
     sampling         runs when asked for)
@@ -70,6 +71,7 @@ from basin.objectives.sampled import Sampled
 from basin.partition.quadrature import find_bounds
 from basin.samplers.mala import MALA
 from basin.training.build import build_objective
+from basin.training.check_log_z import LogZCheck
 from basin.training.errors import RunFolderError
 from basin.training.run import Run
 
@@ -78,6 +80,7 @@ __all__ = ["CHECKS", "evaluate"]
 CHECKS = (
     "kl_to_truth",
     "log_z_error",
+    "log_z_check",
     "mode_weights_of_energy",
     "total_variation",
     "fisher_divergence",
@@ -125,6 +128,8 @@ def evaluate(
     checks: Sequence[str] | None = None,
     long_run: int | None = None,
     spacing: float | None = None,
+    log_z_check: LogZCheck | None = None,
+    tolerance: float | None = None,
 ) -> dict[str, Any]:
     """What ``evaluation.json`` holds: name of the check -> value, error, floor, what it is about.
 
@@ -143,6 +148,9 @@ def evaluate(
             trained without chains is judged by MALA at its own noise level.
         spacing: of the numbers in the data, in the user's units (1/255 for grey levels divided by
             255), for ``bits_per_dimension`` with uniform noise in the cell [x, x + spacing).
+        log_z_check: what ``run.check_log_z`` found: stated beside the claim, and used for the
+            log-likelihood in its place.
+        tolerance: nats that log Z may be off by: with a wider range the log-likelihood is refused.
 
     Example:
         >>> import basin
@@ -153,8 +161,12 @@ def evaluate(
         >>> sorted(results["kl_to_truth"])[:3], results["kl_to_truth"]["floor"]
         (['about', 'details', 'floor'], 0.0)
     """
-    subject = _Subject.of(run, dataset, seed)
+    subject = _Subject.of(run, dataset, seed, tolerance)
     made = _Checks(checks)
+    if log_z_check is not None:
+        found, about = log_z_check, subject.about
+        made.make("log_z_check", lambda: _log_z_check(found, about))
+        run = run.with_log_z(log_z_check.log_z)
     if subject.truth is not None:
         _against_truth(made, subject, subject.truth)
     elif run.log_z is not None and run.num_states is None and math.prod(subject.event_shape) <= 3:
@@ -164,7 +176,8 @@ def evaluate(
             lambda: _log_z_error_of_table(subject),
         )
     if subject.held_out is not None:
-        _on_held_out_rows(made, subject, subject.held_out, spacing)
+        # the likelihood of what was checked; the checks above are of what the run claims
+        _on_held_out_rows(made, replace(subject, run=run), subject.held_out, spacing)
     if made.wants(*_OF_SAMPLES):
         samples = _samples_of(run, seed) if samples is None else samples.cpu()
         if subject.truth is not None and len(subject.truth.mode_weights) > 1:
@@ -224,6 +237,7 @@ _REASONS = {
     "bits_per_dimension": "needs log Z, and the spacing of the numbers in the data",
     "held_out_log_likelihood": "needs log Z",
     "kl_to_truth": "needs a known truth in two dimensions, or of whole numbers",
+    "log_z_check": "needs another method's log Z: --log_z, or log_z_check=run.check_log_z()",
     "log_z_error": "needs log Z, and one to three dimensions",
     "memorisation": "needs a finite table of training rows",
 }
@@ -242,9 +256,12 @@ class _Subject:
     part: str  # where the held-out rows come from
     generator: torch.Generator
     about: About
+    tolerance: float | None = None
 
     @classmethod
-    def of(cls, run: Run, dataset: Dataset | Density, seed: int) -> _Subject:
+    def of(
+        cls, run: Run, dataset: Dataset | Density, seed: int, tolerance: float | None = None
+    ) -> _Subject:
         seed_number(seed=seed)
         generator = stream(seed, "evaluation")
         part = "fresh draws"
@@ -284,6 +301,7 @@ class _Subject:
             part=part,
             generator=generator,
             about=About(_name_of_target(run), run.sigma, run.config.get("weights")),
+            tolerance=tolerance,
         )
 
     @property
@@ -401,6 +419,32 @@ def _against_truth(checks: _Checks, subject: _Subject, truth: Density) -> None:
 _ON_GRID = "kl_to_truth", "log_z_error", "mode_weights_of_energy", "total_variation"
 
 
+def _log_z_check(check: LogZCheck, about: About) -> Estimate:
+    """Claimed minus found; the value found itself where the run claims nothing."""
+    found, claimed = check.log_z, check.claimed
+    details: dict[str, Any] = {
+        "found": found.to_json(),
+        "claimed": None if claimed is None else claimed.to_json(),
+        "agrees": None if claimed is None else check.agrees,
+        "by_sigma": [
+            {"sigma": level.sigma, "log_z": level.log_z.log_z}
+            | {"lower": level.log_z.lower, "upper": level.log_z.upper}
+            for level in check.levels
+        ],
+    }
+    return Estimate(
+        value=found.log_z if claimed is None else check.difference,
+        standard_error=found.standard_error,
+        floor=None if claimed is None else 0.0,
+        p_value=None,
+        n=None,
+        meaning=("log Z" if claimed is None else "claimed minus estimated log Z")
+        + f", in nats, by {found.method}",
+        about=about,
+        details=details,
+    )
+
+
 def _log_z_error_of_table(subject: _Subject) -> Estimate:
     """In a box that holds the rows: a search from the origin may end before a far group of them."""
     energy = _InEvent(subject)
@@ -498,7 +542,7 @@ def _log_likelihood(subject: _Subject, held_out: Tensor) -> Estimate:
     run, truth = subject.run, subject.truth
 
     def log_prob(x: Tensor) -> Tensor:
-        return run.log_prob(x)
+        return run.log_prob(x, tolerance=subject.tolerance)
 
     log_z = run.log_z
     assert log_z is not None  # the caller's condition

@@ -21,7 +21,7 @@ from basin.core.discrete import (
     uniform_states,
 )
 from basin.core.threads import num_threads_for, threads
-from basin.core.types import Energy
+from basin.core.types import Energy, Kernel
 from basin.core.validation import (
     all_finite,
     positive,
@@ -32,12 +32,13 @@ from basin.core.validation import (
 from basin.energies.composed.standardised import Standardised
 from basin.energies.networks.layers import BLOCK_ROWS
 from basin.mcmc.gibbs import gibbs_sweep
-from basin.partition.log_z import LogZ
+from basin.partition.log_z import LogZ, LogZNotEstimated
 from basin.samplers.mala import MALA
 from basin.samplers.reverse_diffusion import ReverseDiffusion
 from basin.sampling.progress import Progress
 from basin.sampling.run import sample
 from basin.training.build import build_energy
+from basin.training.check_log_z import LogZCheck, check_log_z
 from basin.training.errors import RunFolderError
 from basin.training.folder import load_weights, read_config, read_weights
 from basin.training.history import read_history
@@ -108,6 +109,45 @@ class Run:
         """The same run with a log Z from ``basin.partition``, so that ``log_prob`` answers."""
         return replace(self, config={**self.config, "log_z": log_z.to_json()})
 
+    def check_log_z(
+        self,
+        method: str = "smc",
+        *,
+        sigma: float | None = None,
+        num_particles: int = 1024,
+        kernel: Kernel | None = None,
+        seed: int = 0,
+    ) -> LogZCheck:
+        """log Z by another method, in any dimension, beside the one that the run claims.
+
+        ``run.with_log_z(run.check_log_z().log_z)`` is a run whose ``log_prob`` carries the checked
+        value and its error.
+
+        Args:
+            method: "smc", "ais" (forward), "bridge" (forward, and backward from draws of the run:
+                as good as those draws are), "probability_flow" (up to 16 dimensions) or
+                "quadrature" (up to 3).
+            sigma: noise level; None is the recorded one.
+            num_particles: particles, chains or draws; the error falls with its square root.
+            kernel: moves along the path; None takes MALA, adapted on the way (block Gibbs for a
+                restricted Boltzmann machine).
+            seed: same seed, same machine: the same bits.
+
+        Returns:
+            The estimate at the level, what is claimed, and (smc, ais) log Z of each level above.
+
+        Raises:
+            LogZNotEstimated: the estimate would mean nothing; says what to raise.
+        """
+        return check_log_z(
+            self,
+            method,
+            sigma=sigma,
+            num_particles=num_particles,
+            kernel=kernel,
+            seed=seed,
+        )
+
     def energy_at(self, sigma: float | None = None) -> Energy:
         """The energy of one argument, at a noise level where there are several."""
         if self.config["data"].get("is_conditional", False):
@@ -126,16 +166,19 @@ class Run:
         return energy.at(self._level(sigma))
 
     @torch.no_grad()
-    def log_prob(self, x: Tensor, sigma: float | None = None) -> Tensor:
+    def log_prob(
+        self, x: Tensor, sigma: float | None = None, *, tolerance: float | None = None
+    ) -> Tensor:
         """log p_sigma(x) in nats per row, density in the user's units, ``[batch]``.
 
         Args:
             x: rows ``[batch, *event]`` in the user's units.
             sigma: noise level; None is the recorded one. At another level the value is unchecked:
                 ``log_z`` states the error at the recorded level only.
+            tolerance: nats that log Z may be off by; a wider range of it is refused.
 
         Raises:
-            NotNormalisedError: log Z is not known; says how to get it.
+            NotNormalisedError: log Z is not known, or not to the tolerance; says how to get it.
         """
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a Tensor, got {type(x)}; take torch.as_tensor(x)")
@@ -152,9 +195,17 @@ class Run:
         if log_z is None:
             raise NotNormalisedError(
                 f"log_prob needs log Z, and training with {self.config['objective']['class']} does "
-                "not give it; up to 3 dimensions use run.with_log_z(basin.partition.quadrature("
-                "run.energy_at(), bounds)), or train with DualScoreMatching, which does"
+                "not give it; estimate it by run.with_log_z(run.check_log_z().log_z), up to 3 "
+                "dimensions by run.with_log_z(basin.partition.quadrature(run.energy_at(), bounds)),"
+                " or train with DualScoreMatching, which does"
             )
+        if tolerance is not None:
+            try:
+                log_z.within(tolerance)
+            except LogZNotEstimated as error:
+                raise NotNormalisedError(
+                    f"{error}; run.with_log_z(run.check_log_z(method).log_z) uses another estimate"
+                ) from error
         parts = [-self.energy_at(sigma)(rows) for rows in x.to(parameter.device).split(65_536)]
         return torch.cat(parts) - log_z.log_z
 

@@ -8,7 +8,8 @@ the final metric. At the end of each slow window the metric is learned from the 
 window alone, and the next one is twice as long, so that what was seen on the way is forgotten.
 
 Source: Stan reference manual, "HMC algorithm parameters", automatic parameter tuning. Fewer than
-150 steps are shared out as 15, 75 and 10 per cent, and fewer than 20 are all fast, as there.
+150 steps are shared out as 15, 75 and 10 per cent, and fewer than 20 are all fast, as there. Unlike
+there the first window too takes what is too short for the next one.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ import pytest
 from basin.cli.choices import as_arguments
 from basin.cli.components import choose
 from basin.core.types import Kernel, Objective
+from basin.mcmc import DenseMetric, DiagonalMetric
 from basin.objectives import ContrastiveDivergence, DualScoreMatching
-from basin.samplers import MALA, Langevin
+from basin.samplers import MALA, NUTS, Langevin
 
 QUARTER = Langevin(0.25)
 
@@ -33,6 +34,17 @@ def test_a_kernel_is_chosen_inside_an_objective():
     assert left == words[2:]
     built = component.build({"kernel": {"class": "MALA", "step_size": 0.3}, "num_steps": 7})
     assert built == ContrastiveDivergence(kernel=MALA(0.3), num_steps=7)
+
+
+def test_a_metric_is_chosen_inside_a_kernel():
+    component, left = choose("sampler", NUTS, ["--sampler.inverse_mass", "DenseMetric"])
+    assert left == []
+    assert component.build({"max_depth": 5}) == NUTS(max_depth=5, inverse_mass=DenseMetric())
+    given = {"inverse_mass": {"class": "DiagonalMetric", "variances": [1.0, 2.0]}}
+    default, _ = choose("sampler", NUTS, [])
+    assert default.build(given) == NUTS(inverse_mass=DiagonalMetric([1.0, 2.0]))
+    with pytest.raises(ValueError, match="must be one of DenseMetric, DiagonalMetric, IdentityM"):
+        choose("sampler", NUTS, ["--sampler.inverse_mass", "Sparse"])
 
 
 def test_the_outer_default_is_the_inner_options_default():

@@ -104,7 +104,7 @@ class DiagonalMetric(Metric):
     is_learned: ClassVar[bool] = True
 
     variances: Tensor | Sequence[float] | None = None
-    _deviations: Tensor = field(init=False)
+    _deviations: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.variances is None:
@@ -115,7 +115,7 @@ class DiagonalMetric(Metric):
         _keep(self, variances=variances, _deviations=variances.sqrt())
 
     def spread(self, q: Tensor) -> Tensor:
-        return q if self.variances is None else q * self._deviations.to(q)
+        return q if self._deviations is None else q * self._deviations.to(q)
 
     def pull(self, gradient: Tensor) -> Tensor:
         return self.spread(gradient)
@@ -158,7 +158,7 @@ class DenseMetric(Metric):
     is_learned: ClassVar[bool] = True
 
     covariance: Tensor | Sequence[Sequence[float]] | None = None
-    _factor: Tensor = field(init=False)
+    _factor: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.covariance is None:
@@ -177,10 +177,10 @@ class DenseMetric(Metric):
         _keep(self, covariance=covariance, _factor=factor.to(covariance))
 
     def spread(self, q: Tensor) -> Tensor:
-        return q if self.covariance is None else self._times(q, self._factor.mT)
+        return q if self._factor is None else self._times(q, self._factor.mT)
 
     def pull(self, gradient: Tensor) -> Tensor:
-        return gradient if self.covariance is None else self._times(gradient, self._factor)
+        return gradient if self._factor is None else self._times(gradient, self._factor)
 
     def check(self, x: Tensor) -> None:
         if isinstance(self.covariance, Tensor) and len(self.covariance) != num_event_dimensions(x):

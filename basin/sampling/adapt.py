@@ -3,6 +3,8 @@
     step size   to a target acceptance, by dual averaging (:mod:`basin.mcmc.dual_averaging`) on the
                 acceptance probability averaged over all chains, so that many chains adapt in few
                 steps; begun anew, from a step found by doubling, with each new metric
+                Before the first window, chains that no step of this size can move (far out, where
+                the energy is steep) speak for all: a mean would leave a few of them behind.
     metric      to the covariance of the target, from the draws of all chains in windows of
                 doubling length (:mod:`basin.sampling.windows`), for a kernel whose
                 ``inverse_mass`` is one that is learned
@@ -18,7 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from torch import Generator
+import torch
+from torch import Generator, Tensor
 
 from basin.core.types import Energy, Kernel
 from basin.mcmc.dual_averaging import DualAveraging, DualAveragingState
@@ -27,6 +30,9 @@ from basin.sampling.windows import slow_windows
 
 __all__ = ["Adaptation", "AdaptationState", "StepSizeAdaptation", "first_step_size", "is_adaptable"]
 
+# A chain is stuck after five steps in a row with less than one chance in a hundred each. At rest,
+# with a tenth of the proposals lost at a wall, that happens once in 100,000 steps.
+_HOPELESS_PROBABILITY, _HOPELESS_STEPS = 0.01, 5
 _MOST_DOUBLINGS = 50  # a factor of 1e15: a flat energy accepts any step
 
 
@@ -40,6 +46,8 @@ class AdaptationState(NamedTuple):
 
     step: int
     step_size: DualAveragingState
+    num_hopeless: Tensor
+    """Steps in a row in which a chain had no chance to move, ``[chains]``."""
     moments: RunningMoments | None
 
 
@@ -61,7 +69,10 @@ class Adaptation:
         """The kernel of the first warm-up step, and the state before it."""
         if _learns_metric(kernel) or hasattr(kernel, "shortest"):
             kernel = _with_first_step_size(energy, kernel, state, generator)
-        return kernel, AdaptationState(0, self._step_size().init(kernel), None)
+        num_hopeless = torch.zeros(
+            len(state.position), dtype=torch.long, device=state.position.device
+        )
+        return kernel, AdaptationState(0, self._step_size().init(kernel), num_hopeless, None)
 
     def update(
         self,
@@ -74,22 +85,32 @@ class Adaptation:
     ) -> tuple[Any, AdaptationState]:
         """The kernel of the next warm-up step, from the ``state`` and ``info`` after this one."""
         step = adaptation.step + 1
-        kernel, step_size = self._step_size().update(kernel, adaptation.step_size, info)
-        window = self._window_of(kernel, step)
-        if window is None:
-            return kernel, AdaptationState(step, step_size, None)
-        moments = adaptation.moments or kernel.inverse_mass.moments(state.position)
-        moments = moments.with_rows(state.position)
-        if step < window[-1]:
-            return kernel, AdaptationState(step, step_size, moments)
-        learned = kernel.inverse_mass.learned(moments, state.position)
-        kernel = self._step_size().frozen(replace(kernel, inverse_mass=learned), step_size)
-        kernel = _with_first_step_size(energy, kernel, state, generator)
-        return kernel, AdaptationState(step, self._step_size().init(kernel), None)
+        probability = info.acceptance_probability
+        is_hopeless = probability < _HOPELESS_PROBABILITY
+        num_hopeless = torch.where(is_hopeless, adaptation.num_hopeless + 1, 0)
+        if step < self._first_slow_step():
+            is_stuck = num_hopeless >= _HOPELESS_STEPS
+            probability = probability[is_stuck] if bool(is_stuck.any()) else probability
+        rule, acceptance = self._step_size(), float(probability.mean())
+        kernel, step_size = rule.with_acceptance(kernel, adaptation.step_size, acceptance)
+        moments, window = None, self._window_of(kernel, step)
+        if window is not None:
+            moments = adaptation.moments or kernel.inverse_mass.moments(state.position)
+            moments = moments.with_rows(state.position)
+        if window is not None and moments is not None and step == window[-1]:
+            learned = kernel.inverse_mass.learned(moments, state.position)
+            kernel = rule.frozen(replace(kernel, inverse_mass=learned), step_size)
+            kernel = _with_first_step_size(energy, kernel, state, generator)
+            step_size, moments = rule.init(kernel), None
+        return kernel, AdaptationState(step, step_size, num_hopeless, moments)
 
     def frozen(self, kernel: Any, adaptation: AdaptationState) -> Any:
         """The kernel to use after warm-up: the last metric, the averaged step size."""
         return self._step_size().frozen(kernel, adaptation.step_size)
+
+    def _first_slow_step(self) -> int:
+        windows = slow_windows(self.num_warmup)
+        return windows[0][0] if windows else self.num_warmup + 1
 
     def _window_of(self, kernel: Any, step: int) -> range | None:
         if not _learns_metric(kernel):
@@ -121,7 +142,12 @@ class StepSizeAdaptation:
         self, kernel: Any, state: DualAveragingState, info: Any
     ) -> tuple[Any, DualAveragingState]:
         """The kernel of the next warm-up step, from the ``info`` of this one."""
-        acceptance = float(info.acceptance_probability.mean())
+        return self.with_acceptance(kernel, state, float(info.acceptance_probability.mean()))
+
+    def with_acceptance(
+        self, kernel: Any, state: DualAveragingState, acceptance: float
+    ) -> tuple[Any, DualAveragingState]:
+        """The same from an acceptance in [0, 1] that was settled on otherwise."""
         state = self._rule().update(state, acceptance)
         return replace(kernel, step_size=self._rule().step_size(state)), state
 

@@ -24,6 +24,7 @@ from basin.mcmc.metropolis import Acceptance as Acceptance
 from basin.mcmc.metropolis import metropolis as metropolis
 from basin.mcmc.metropolis import select as select
 from basin.mcmc.running_moments import RunningMoments as RunningMoments
+from basin.mcmc.u_turn import Blocks as Blocks
 from basin.mcmc.u_turn import MomentumPath as MomentumPath
 from basin.mcmc.u_turn import has_turned as has_turned
 from basin.mcmc.u_turn import is_joint_turning as is_joint_turning
@@ -34,6 +35,7 @@ from basin.mcmc.unadjusted_langevin import unadjusted_step as unadjusted_step
 
 __all__ = [
     "Acceptance",
+    "Blocks",
     "DenseMetric",
     "DiagonalMetric",
     "DualAveraging",

@@ -10,9 +10,8 @@
 
 Source: Hoffman & Gelman 2014, algorithm 3, for the doubling; Betancourt 2017 (arXiv 1701.02434),
 appendix A, for the multinomial draw and biased progression, which are algorithm 3's slice no
-more. Turning is that of :mod:`basin.mcmc.u_turn`, with Stan's checks across subtrees. The recursion
-is unrolled as in Phan, Pradhan & Jankowiak 2019 (arXiv 1912.11554), appendix A: of the points of
-a doubling those are kept at which an unfinished block began, at most one for each level.
+more. Turning is that of :mod:`basin.mcmc.u_turn`, with Stan's checks across subtrees and without
+recursion.
 
 All chains double in step, each in its own direction; a chain that has stopped is taken out of the
 batch, and its energy is evaluated no more. Leaves exp(-E) / Z exactly invariant, whatever step and
@@ -22,6 +21,7 @@ metric. Cost: up to 2^``max_depth`` - 1 scores and energies a step, as many as
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -37,7 +37,7 @@ from basin.mcmc.gradient_state import GradientState, gradient_state
 from basin.mcmc.leapfrog import PhasePoint, hamiltonian, has_diverged, leapfrog
 from basin.mcmc.metric import DiagonalMetric, Metric
 from basin.mcmc.metropolis import select
-from basin.mcmc.u_turn import MomentumPath, has_turned, is_joint_turning
+from basin.mcmc.u_turn import Blocks, MomentumPath, is_joint_turning
 
 __all__ = ["NUTS", "NUTSInfo"]
 
@@ -131,11 +131,18 @@ class NUTS(Kernel):
         return replace(self, max_depth=1)
 
 
-class _Path(NamedTuple):
-    """A path that may still grow, one row for each chain that has one."""
+class _Draw(NamedTuple):
+    """A point that may become the next draw, and its H."""
 
-    rows: Tensor
-    """Which chain."""
+    state: GradientState
+    energy: Tensor
+
+
+class _Path(NamedTuple):
+    """Paths that may still grow, a row each."""
+
+    chain: Tensor
+    """Which chain's it is."""
     past: PhasePoint
     future: PhasePoint
     total_momentum: Tensor
@@ -146,48 +153,29 @@ class _Path(NamedTuple):
     def of(cls, start: PhasePoint) -> _Path:
         """The path of one point for each chain."""
         energies = start.state.energy
-        rows = torch.arange(len(energies), device=energies.device)
-        return cls(rows, start, start, start.momentum, torch.zeros_like(energies))
-
-
-class _Draw(NamedTuple):
-    """A point that may become the next draw, and its H."""
-
-    state: GradientState
-    energy: Tensor
+        chain = torch.arange(len(energies), device=energies.device)
+        return cls(chain, start, start, start.momentum, torch.zeros_like(energies))
 
 
 class _Half(NamedTuple):
-    """The new half of a path, from the joint on."""
+    """New halves of paths as far as they have grown, a row each."""
 
-    first_momentum: Tensor
+    row: Tensor
+    """Which path's it is."""
+    chain: Tensor
+    step_size: Tensor
+    """Positive to the future, negative to the past."""
+    initial_energy: Tensor
     end: PhasePoint
-    total_momentum: Tensor
+    blocks: Blocks
     log_weight: Tensor
     proposal: _Draw
     """One of its points, drawn with weights exp(-H)."""
-
-    def momenta(self) -> MomentumPath:
-        return MomentumPath(self.first_momentum, self.end.momentum, self.total_momentum)
-
-
-class _Opening(NamedTuple):
-    """Where a block of points begins: what :func:`is_joint_turning` will ask of it."""
-
-    momentum: Tensor
-    momentum_before: Tensor
-    """That of the point before it, the last one of the block before."""
-    total_before: Tensor
-    """Sum of the momenta of all points before it."""
-
-    def until(self, following: _Opening) -> MomentumPath:
-        """The block from here to just before ``following``."""
-        total = following.total_before - self.total_before
-        return MomentumPath(self.momentum, following.momentum_before, total)
+    is_growing: Tensor
 
 
 class _Transition:
-    """One step of all chains: where they have got to, what they have seen, and how paths grow."""
+    """One step of all chains: how paths grow, where the chains have got to, what they have seen."""
 
     def __init__(
         self, kernel: NUTS, energy: Energy, start: PhasePoint, generator: torch.Generator
@@ -197,8 +185,8 @@ class _Transition:
         # what a chain draws in the next one apart from how long the others grow in this one.
         self._draws = branch(generator)
         self._initial_energy = hamiltonian(start)
-        self._proposal = GradientState(*(field.clone() for field in start.state))
-        self._proposed_energy = self._initial_energy.clone()
+        state = GradientState(*(field.clone() for field in start.state))
+        self._proposal = _Draw(state, self._initial_energy.clone())
         self._num_points = torch.zeros_like(self._initial_energy, dtype=torch.long)
         self._depth = torch.zeros_like(self._num_points)
         self._acceptance = torch.zeros_like(self._initial_energy)
@@ -206,29 +194,26 @@ class _Transition:
 
     def doubled(self, path: _Path, depth: int) -> _Path | None:
         """The paths that go on after the doubling, or None when all have stopped."""
-        is_future = self._uniform(path.rows) < 0.5
-        direction = torch.where(is_future, 1.0, -1.0).to(path.log_weight.dtype)
+        is_future = self._uniform(path.chain) < 0.5
         joint = _where(is_future, path.future, path.past)
-        grown = self._grown(path.rows, joint, direction, depth)
-        if grown is None:
+        half = self._grown(path, joint, is_future, depth)
+        if half is None:
             return None
-        kept, half = grown
-        path, is_future, joint = _take((path, is_future, joint), kept)
+        path, joint, is_future = _take((path, joint, is_future), half.row)
         self._propose(path, half)
-        self._depth[path.rows] += 1
+        self._depth[path.chain] += 1
 
         origin = _where(is_future, path.past.momentum, path.future.momentum)
         before = MomentumPath(origin, joint.momentum, path.total_momentum)
-        is_turning = is_joint_turning(before, half.momenta())
+        goes_on = ~is_joint_turning(before, half.blocks.whole())
         whole = _Path(
-            path.rows,
+            path.chain,
             _where(is_future, path.past, half.end),
             _where(is_future, half.end, path.future),
-            path.total_momentum + half.total_momentum,
+            path.total_momentum + half.blocks.total,
             torch.logaddexp(path.log_weight, half.log_weight),
         )
-        goes_on = torch.nonzero(~is_turning).squeeze(1)
-        return _take(whole, goes_on) if len(goes_on) else None
+        return _take(whole, _places(goes_on)) if bool(goes_on.any()) else None
 
     def result(self) -> tuple[GradientState, NUTSInfo]:
         """Where the chains are, and what they saw on the way."""
@@ -237,120 +222,87 @@ class _Transition:
             is_divergent=self._is_divergent,
             tree_depth=self._depth,
             num_gradient_evaluations=self._num_points,
-            energy=self._proposed_energy,
+            energy=self._proposal.energy,
         )
-        return self._proposal, info
+        return self._proposal.state, info
 
-    def _grown(
-        self, rows: Tensor, joint: PhasePoint, direction: Tensor, depth: int
-    ) -> tuple[Tensor, _Half] | None:
-        """New halves of 2^depth points, and which of ``rows`` they belong to.
+    def _grown(self, path: _Path, joint: PhasePoint, is_future: Tensor, depth: int) -> _Half | None:
+        """New halves of 2^depth points, or None.
 
-        Those that diverged or turned within themselves are not among them: a path that could not
+        Those that diverge or turn within themselves are not among them: a path that could not
         have been grown from each of its points has no place in a reversible step.
         """
-        kept = torch.arange(len(rows), device=rows.device)
-        step_size = self._kernel.step_size * direction
-        initial_energy = self._initial_energy[rows]
-        is_growing = torch.ones_like(rows, dtype=torch.bool)
-        openings: dict[int, _Opening] = {}
-        half: _Half | None = None
-        point = joint
-        for index in range(2**depth):
-            before = joint.momentum if half is None else half.end.momentum
-            total_before = torch.zeros_like(before) if half is None else half.total_momentum
-            point = leapfrog(self._energy, point, step_size, self._kernel.inverse_mass)
-            openings[index] = _Opening(point.momentum, before, total_before)
-            energies = hamiltonian(point)
-            error = energies - initial_energy
-            is_divergent = has_diverged(error)
-            self._see(rows, is_growing, error, is_divergent)
-            half = self._with_point(half, point, _Draw(point.state, energies), -error, rows)
-            is_growing = is_growing & ~is_divergent & ~_turns_back(openings, half, index)
-
-            num_stopped = len(rows) - int(is_growing.sum())
-            if num_stopped == len(rows):
-                return None
-            is_last = index == 2**depth - 1
-            if num_stopped and (is_last or num_stopped * _WORTH_LEAVING >= len(rows)):
-                stay = torch.nonzero(is_growing).squeeze(1)
-                kept, rows, step_size, initial_energy, is_growing, openings, half, point = _take(
-                    (kept, rows, step_size, initial_energy, is_growing, openings, half, point), stay
-                )
-            openings = {
-                start: opening
-                for start, opening in openings.items()
-                if any(start == _block_start(index + 1, level) for level in range(depth + 1))
-            }
-        assert half is not None
-        return kept, half
-
-    def _see(self, rows: Tensor, is_growing: Tensor, error: Tensor, is_divergent: Tensor) -> None:
-        """Count a point for the chains that were still growing when they came to it."""
-        probability = (-error).clamp(max=0.0).exp().masked_fill(is_divergent, 0.0)
-        self._num_points[rows] += is_growing
-        self._acceptance[rows] += probability * is_growing
-        self._is_divergent[rows] |= is_divergent & is_growing
-
-    def _with_point(
-        self,
-        half: _Half | None,
-        point: PhasePoint,
-        draw: _Draw,
-        log_weight: Tensor,
-        rows: Tensor,
-    ) -> _Half:
-        """The half with one more point, which is proposed with its share of the weights."""
-        if half is None:
-            return _Half(point.momentum, point, point.momentum, log_weight, draw)
-        total = torch.logaddexp(half.log_weight, log_weight)
-        is_chosen = self._uniform(rows) < (log_weight - total).exp()
-        return _Half(
-            half.first_momentum,
-            point,
-            half.total_momentum + point.momentum,
-            total,
-            _where(is_chosen, draw, half.proposal),
+        initial_energy = self._initial_energy[path.chain]
+        half = _Half(
+            row=torch.arange(len(path.chain), device=path.chain.device),
+            chain=path.chain,
+            step_size=self._kernel.step_size * (2.0 * is_future.to(initial_energy.dtype) - 1.0),
+            initial_energy=initial_energy,
+            end=joint,
+            blocks=Blocks.after(joint.momentum),
+            log_weight=torch.full_like(initial_energy, -math.inf),
+            proposal=_Draw(joint.state, initial_energy),
+            is_growing=torch.ones_like(is_future),
         )
+        for remaining in reversed(range(2**depth)):
+            half = self._with_point(half)
+            num_stopped = len(half.chain) - int(half.is_growing.sum())
+            if num_stopped == len(half.chain):
+                return None
+            if num_stopped * _WORTH_LEAVING >= len(half.chain) or remaining == 0:
+                half = _take(half, _places(half.is_growing))
+        return half
+
+    def _with_point(self, half: _Half) -> _Half:
+        """One leapfrog step more; the new point is proposed with its share of the weights."""
+        end = leapfrog(self._energy, half.end, half.step_size, self._kernel.inverse_mass)
+        energies = hamiltonian(end)
+        error = energies - half.initial_energy
+        is_divergent = has_diverged(error)
+        self._see(half, error, is_divergent)
+
+        log_weight = _log_weight(error)
+        total = torch.logaddexp(half.log_weight, log_weight)
+        is_chosen = self._uniform(half.chain) < (log_weight - total).exp()
+        blocks = half.blocks.with_point(end.momentum)
+        return half._replace(
+            end=end,
+            blocks=blocks,
+            log_weight=total,
+            proposal=_where(is_chosen, _Draw(end.state, energies), half.proposal),
+            is_growing=half.is_growing & ~is_divergent & ~blocks.has_turned(),
+        )
+
+    def _see(self, half: _Half, error: Tensor, is_divergent: Tensor) -> None:
+        """Count a point for the chains that were still growing when they came to it."""
+        chain, is_growing = half.chain, half.is_growing
+        probability = (-error).clamp(max=0.0).exp().masked_fill(is_divergent, 0.0)
+        self._num_points[chain] += is_growing
+        self._acceptance[chain] += probability * is_growing
+        self._is_divergent[chain] |= is_divergent & is_growing
 
     def _propose(self, path: _Path, half: _Half) -> None:
         """Biased progression: on to the new half if it weighs more, else by the ratio."""
-        is_chosen = self._uniform(path.rows) < (half.log_weight - path.log_weight).exp()
-        chains = path.rows[is_chosen]
-        for kept, new in zip(self._proposal, half.proposal.state, strict=True):
-            kept[chains] = new[is_chosen]
-        self._proposed_energy[chains] = half.proposal.energy[is_chosen]
+        is_chosen = self._uniform(path.chain) < (half.log_weight - path.log_weight).exp()
+        chain = path.chain[is_chosen]
+        for kept, new in zip(self._proposal.state, half.proposal.state, strict=True):
+            kept[chain] = new[is_chosen]
+        self._proposal.energy[chain] = half.proposal.energy[is_chosen]
 
-    def _uniform(self, rows: Tensor) -> Tensor:
-        """A number in [0, 1) for each of ``rows``, drawn for all chains."""
+    def _uniform(self, chain: Tensor) -> Tensor:
+        """A number in [0, 1) for each of ``chain``, drawn for all chains."""
         like = self._initial_energy
         size, dtype, device = like.shape, like.dtype, like.device
-        return torch.rand(size, generator=self._draws, dtype=dtype, device=device)[rows]
+        return torch.rand(size, generator=self._draws, dtype=dtype, device=device)[chain]
 
 
-def _turns_back(openings: dict[int, _Opening], half: _Half, index: int) -> Tensor:
-    """Whether a block of 2^k points that ends at point ``index`` has turned, ``[rows]``.
-
-    Blocks are those of the recursion: the points from a multiple of 2^k to the next.
-    """
-    following = _Opening(half.end.momentum, half.end.momentum, half.total_momentum)
-    is_back = torch.zeros_like(half.log_weight, dtype=torch.bool)
-    level = 1
-    while (index + 1) % 2**level == 0:
-        start = openings[_block_start(index, level)]
-        middle = openings[_block_start(index, level - 1)]
-        if level == 1:  # two points: there is nothing to be asked across the joint
-            is_turning = has_turned(start.until(following))
-        else:
-            is_turning = is_joint_turning(start.until(middle), middle.until(following))
-        is_back = is_back | is_turning
-        level += 1
-    return is_back
+def _log_weight(error: Tensor) -> Tensor:
+    """log of exp(H_0 - H)."""
+    return -error
 
 
-def _block_start(index: int, level: int) -> int:
-    """The first point of the block of 2^level points that ``index`` lies in."""
-    return index - index % 2**level
+def _places(mask: Tensor) -> Tensor:
+    return torch.nonzero(mask).squeeze(1)
 
 
 def _where(condition: Tensor, first: Any, second: Any) -> Any:
@@ -366,5 +318,7 @@ def _take(value: Any, rows: Tensor) -> Any:
         return value if len(rows) == len(value) else value.index_select(0, rows)
     if isinstance(value, dict):
         return {key: _take(item, rows) for key, item in value.items()}
-    items = [_take(item, rows) for item in value]
-    return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if isinstance(value, tuple):
+        items = (_take(item, rows) for item in value)
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value

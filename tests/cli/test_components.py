@@ -57,7 +57,8 @@ def test_the_outer_default_is_the_inner_options_default():
 def test_to_any_depth():
     words = ["--o.objective=ContrastiveDivergence", "--o.objective.kernel=MALA", "--o.weight=1"]
     component, left = choose("o", Wrapper, words)
-    assert [c.path for c in component.all_inner()] == ["o.objective", "o.objective.kernel"]
+    paths = ["o.objective", "o.objective.kernel", "o.objective.kernel.inverse_mass"]
+    assert [c.path for c in component.all_inner()] == paths
     assert left == ["--o.weight=1"]
     assert choose("o", Wrapper, ["--o.objective=DualScoreMatching"])[0].build({}) == Wrapper(
         DualScoreMatching()

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from basin.mcmc.u_turn import MomentumPath, has_turned, is_joint_turning
+from basin.mcmc.u_turn import Blocks, MomentumPath, has_turned, is_joint_turning
 
 
 def path(start, stop, step):
@@ -41,3 +41,39 @@ def reversed_path(path):
 def test_one_answer_a_chain_and_standing_still_is_turning():
     ends = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     assert has_turned(MomentumPath(ends, ends, 2 * ends)).tolist() == [False, True]
+
+
+# --- the unrolled recursion ----------------------------------------------------------------------
+
+
+def has_turned_somewhere(momenta):
+    """Stan's recursion: a block turns, or one of its halves did, or across their joint."""
+    if len(momenta) == 1:
+        return torch.zeros(momenta.shape[1], dtype=torch.bool)
+    left, right = momenta.chunk(2)
+    turned = has_turned_somewhere(left) | has_turned_somewhere(right)
+
+    def asked(rows):
+        return has_turned(MomentumPath(rows[0], rows[-1], rows.sum(0)))
+
+    turned |= asked(momenta)
+    turned |= asked(torch.cat([left, right[:1]]))
+    return turned | asked(torch.cat([left[-1:], right]))
+
+
+@pytest.mark.parametrize("num_points", [2, 4, 8, 16, 32])
+def test_blocks_are_those_of_the_recursion(num_points, generator):
+    """On 2,000 random walks of momenta: the same ones have turned."""
+    steps = torch.randn(num_points, 2000, 3, generator=generator, dtype=torch.float64)
+    drift = torch.randn(2000, 3, generator=generator, dtype=torch.float64)
+    momenta = drift + 1.5 / num_points**0.5 * steps.cumsum(0)
+    blocks = Blocks.after(torch.zeros(2000, 3, dtype=torch.float64))
+    is_back = torch.zeros(2000, dtype=torch.bool)
+    for momentum in momenta:
+        blocks = blocks.with_point(momentum)
+        is_back |= blocks.has_turned()
+        assert len(blocks.openings) <= math.log2(num_points) + 1
+    assert torch.equal(is_back, has_turned_somewhere(momenta))
+    assert 20 < int(is_back.sum()) < 1980
+    whole = MomentumPath(momenta[0], momenta[-1], momenta.sum(0))
+    torch.testing.assert_close(blocks.whole(), whole)

@@ -7,7 +7,6 @@ import torch
 from scipy import stats
 
 from basin.mcmc.metric import DenseMetric, DiagonalMetric, IdentityMetric
-from basin.mcmc.u_turn import MomentumPath, has_turned
 from basin.samplers import nuts
 from basin.samplers.nuts import NUTS
 from basin.sampling.run import sample
@@ -60,25 +59,20 @@ def test_paths_that_end_before_they_turn_leave_it_alone_too(max_depth, generator
     assert int(chains.info["tree_depth"].max()) == max_depth
 
 
-def blind(openings, half, index):
-    return torch.zeros_like(half.log_weight, dtype=torch.bool)
+def blind(blocks):
+    return torch.zeros(len(blocks.last), dtype=torch.bool)
 
 
 def always(self, path, half):
-    for kept, new in zip(self._proposal, half.proposal.state, strict=True):
-        kept[path.rows] = new
+    for kept, new in zip(self._proposal.state, half.proposal.state, strict=True):
+        kept[path.chain] = new
 
 
-def unweighted(self, half, point, draw, log_weight, rows):
-    return _with_point(self, half, point, draw, torch.zeros_like(log_weight), rows)
-
-
-_with_point = nuts._Transition._with_point
 MUTANTS = {
     "no kinetic energy": (nuts, "hamiltonian", lambda point: point.state.energy),
-    "no U-turn check within a doubling": (nuts, "_turns_back", blind),
+    "no U-turn check within a doubling": (nuts.Blocks, "has_turned", blind),
     "progression without the ratio": (nuts._Transition, "_propose", always),
-    "points drawn without weights": (nuts._Transition, "_with_point", unweighted),
+    "points drawn without weights": (nuts, "_log_weight", torch.zeros_like),
 }
 
 
@@ -99,44 +93,6 @@ def test_the_hamiltonian_of_the_draws_has_its_law(generator):
     chains = sample(energy, NUTS(1.0), start, num_steps=3, seed=generator, keep="last")
     assert_same_law(chains.info["energy"][:, 0], stats.gamma(2).cdf)
     assert_different_law(energy(chains.last), stats.gamma(2).cdf)
-
-
-# --- the unrolled recursion ----------------------------------------------------------------------
-
-
-def has_turned_somewhere(momenta):
-    """Stan's recursion: a block turns, or one of its halves did, or across their joint."""
-    if len(momenta) == 1:
-        return torch.zeros(momenta.shape[1], dtype=torch.bool)
-    left, right = momenta.chunk(2)
-    turned = has_turned_somewhere(left) | has_turned_somewhere(right)
-
-    def asked(rows):
-        return has_turned(MomentumPath(rows[0], rows[-1], rows.sum(0)))
-
-    turned |= asked(momenta)
-    turned |= asked(torch.cat([left, right[:1]]))
-    return turned | asked(torch.cat([left[-1:], right]))
-
-
-@pytest.mark.parametrize("num_points", [2, 4, 8, 16, 32])
-def test_blocks_are_those_of_the_recursion(num_points, generator):
-    """On 2,000 random walks of momenta: the same ones have turned."""
-    steps = torch.randn(num_points, 2000, 3, generator=generator, dtype=torch.float64)
-    drift = torch.randn(2000, 3, generator=generator, dtype=torch.float64)
-    momenta = drift + 1.5 / num_points**0.5 * steps.cumsum(0)
-    total = torch.zeros_like(momenta[0])
-    before, openings = torch.zeros_like(total), {}
-    is_back = torch.zeros(2000, dtype=torch.bool)
-    for index, momentum in enumerate(momenta):
-        openings[index] = nuts._Opening(momentum, before, total)
-        total = total + momentum
-        end = nuts.PhasePoint(None, momentum)
-        half = nuts._Half(momenta[0], end, total, torch.zeros(2000), None)
-        is_back |= nuts._turns_back(openings, half, index)
-        before = momentum
-    assert torch.equal(is_back, has_turned_somewhere(momenta))
-    assert 20 < int(is_back.sum()) < 1980
 
 
 # --- what it counts ------------------------------------------------------------------------------

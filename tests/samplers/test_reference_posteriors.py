@@ -27,7 +27,7 @@ pytestmark = [
 
 NUM_CHAINS = 20
 RUNS = {
-    "HMC": (HMC(inverse_mass=DenseMetric()), 500, 1),
+    "HMC": (HMC(num_leapfrog_steps=3, inverse_mass=DenseMetric()), 500, 1),
     "NUTS": (NUTS(), 500, 1),
     "NUTS, dense": (NUTS(inverse_mass=DenseMetric()), 500, 1),
     "MALA, dense": (MALA(inverse_mass=DenseMetric()), 10_000, 10),

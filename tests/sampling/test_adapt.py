@@ -112,10 +112,10 @@ def relative_errors(metric):
 
 @pytest.mark.parametrize("kernel", [HMC, NUTS, MALA])
 def test_a_dense_metric_finds_the_covariance(kernel, generator):
-    """From a start outside the target; the last window's 7,500 draws and more give it to 20 %."""
+    """From a start outside the target; the last window's 2,500 draws give it to 20 %."""
     x0 = 5 * torch.randn(NUM_CHAINS, 3, generator=generator)
     kernel = kernel(inverse_mass=DenseMetric())
-    chains = sample(Correlated(), kernel, x0, num_steps=50, num_warmup=300, seed=generator)
+    chains = sample(Correlated(), kernel, x0, num_steps=50, num_warmup=200, seed=generator)
     assert relative_errors(chains.kernel.inverse_mass) < 0.2
     acceptance = float(chains.info["acceptance_probability"].mean())
     assert acceptance == pytest.approx(kernel.target_acceptance, abs=0.07)
@@ -125,7 +125,7 @@ def test_a_dense_metric_finds_the_covariance(kernel, generator):
 
 def test_a_diagonal_metric_finds_the_variances(generator):
     x0 = Correlated().draw(NUM_CHAINS, generator)
-    kernel = NUTS(inverse_mass=DiagonalMetric())
+    kernel = HMC(num_leapfrog_steps=5, inverse_mass=DiagonalMetric())
     chains = sample(Correlated(), kernel, x0, num_steps=1, num_warmup=300, seed=generator)
     ratio = chains.kernel.inverse_mass.variances / COVARIANCE.diag()
     assert torch.allclose(ratio, torch.ones(3), atol=0.15)
@@ -174,7 +174,7 @@ def test_exact_start_after_the_metric_was_learned(generator):
 
 
 def test_the_metric_pays(generator):
-    """MALA moves a hundred times as far along the long axis with the metric as without (mutant)."""
+    """MALA moves ten times as far along the long axis with the metric as without (the mutant)."""
     x0 = Correlated().draw(NUM_CHAINS, generator)
     moved = {}
     for metric in (DenseMetric(), IdentityMetric()):
@@ -182,7 +182,7 @@ def test_the_metric_pays(generator):
         options = {"num_steps": 20, "num_warmup": 300, "seed": generator}
         positions = sample(Correlated(), kernel, x0, **options).positions[..., 1]
         moved[metric.is_learned] = float((positions[:, 1:] - positions[:, :-1]).abs().mean())
-    assert moved[True] > 100 * moved[False]
+    assert moved[True] > 10 * moved[False]
 
 
 @pytest.mark.parametrize("kernel", [HMC(), NUTS(), MALA(inverse_mass=DenseMetric())])

@@ -25,8 +25,9 @@ from typing import Any
 from torch import nn
 
 from basin.core.types import Kernel, Objective
+from basin.mcmc.metric import Metric
 
-__all__ = ["FAMILIES", "PRESETS", "Family", "as_arguments", "read_settings"]
+__all__ = ["FAMILIES", "METRICS", "PRESETS", "Family", "as_arguments", "read_settings"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ FAMILIES = {
     "objective": Family("objective", ("basin.objectives",), Objective),
     "sampler": Family("sampler", ("basin.samplers",), Kernel),
 }
+
+METRICS = Family("inverse_mass", ("basin.mcmc",), Metric)
+"""What a kernel may hold; it is named inside one, as ``--sampler.inverse_mass DenseMetric``."""
 
 PRESETS = Path(__file__).parent / "presets"
 

@@ -1,9 +1,10 @@
-"""Components that hold components: a kernel in an objective, an objective in a penalty.
+"""Components that hold components: a kernel in an objective, a metric in a kernel.
 
     --objective ContrastiveDivergence --objective.kernel MALA --objective.kernel.step_size 0.01
+    --sampler NUTS --sampler.inverse_mass DenseMetric
 
-A parameter annotated as :class:`Kernel` or :class:`Objective` is a component of its own, found in
-its family like the outer one, to any depth.
+A parameter annotated as :class:`Kernel`, :class:`Objective` or :class:`Metric` is a component of
+its own, found in its family like the outer one, to any depth.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from basin.cli.choices import FAMILIES, Family
+from basin.cli.choices import FAMILIES, METRICS, Family
 from basin.core.types import Kernel, Objective
+from basin.mcmc.metric import Metric
 
 __all__ = ["Component", "choose"]
 
-_FAMILY_OF = {Kernel: "sampler", Objective: "objective"}
+_FAMILY_OF: Mapping[type, Family] = {
+    Kernel: FAMILIES["sampler"],
+    Objective: FAMILIES["objective"],
+    Metric: METRICS,
+}
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,7 @@ def choose(
 
 def _family_of(kind: type, parameter: str) -> Family | None:
     hints = typing.get_type_hints(kind if hasattr(kind, "__dataclass_fields__") else kind.__init__)
-    name = _FAMILY_OF.get(hints.get(parameter, None))  # type: ignore[arg-type]
-    return None if name is None else FAMILIES[name]
+    return _FAMILY_OF.get(hints.get(parameter, None))  # type: ignore[arg-type]
 
 
 def _taken(where: str, words: Sequence[str]) -> tuple[str | None, list[str]]:

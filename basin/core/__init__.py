@@ -70,6 +70,7 @@ from basin.core.smoothing import repeats_values as repeats_values
 from basin.core.smoothing import smoothed as smoothed
 from basin.core.smoothing import smoothing as smoothing
 from basin.core.smoothing import smoothing_level as smoothing_level
+from basin.core.streams import branch as branch
 from basin.core.streams import stream as stream
 from basin.core.streams import weights_generator as weights_generator
 from basin.core.tensors import event_mean_square as event_mean_square
@@ -133,6 +134,7 @@ __all__ = [
     "at_most",
     "available_memory",
     "batch_of_energies",
+    "branch",
     "build",
     "bytes_kept",
     "check_scales",

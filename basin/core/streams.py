@@ -10,7 +10,7 @@ import hashlib
 
 import torch
 
-__all__ = ["stream", "weights_generator"]
+__all__ = ["branch", "stream", "weights_generator"]
 
 
 def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
@@ -25,6 +25,16 @@ def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Ge
     digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
     # 63 bits: what manual_seed takes on every device.
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+def branch(generator: torch.Generator) -> torch.Generator:
+    """A generator seeded by ``generator``, on its device, for draws whose number is not known.
+
+    ``generator`` moves on by one draw, however many are taken from the branch. Cost: one number
+    read from the device.
+    """
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    return torch.Generator(generator.device).manual_seed(int(seed))
 
 
 def weights_generator(generator: torch.Generator) -> torch.Generator:

@@ -13,8 +13,19 @@ from basin.mcmc.dual_averaging import DualAveraging as DualAveraging
 from basin.mcmc.dual_averaging import DualAveragingState as DualAveragingState
 from basin.mcmc.finiteness import finite_rows as finite_rows
 from basin.mcmc.gibbs import gibbs_sweep as gibbs_sweep
+from basin.mcmc.gradient_state import GradientState as GradientState
+from basin.mcmc.gradient_state import gradient_state as gradient_state
 from basin.mcmc.langevin_proposal import langevin_log_ratio as langevin_log_ratio
 from basin.mcmc.langevin_proposal import langevin_proposal as langevin_proposal
+from basin.mcmc.leapfrog import LARGEST_ENERGY_ERROR as LARGEST_ENERGY_ERROR
+from basin.mcmc.leapfrog import PhasePoint as PhasePoint
+from basin.mcmc.leapfrog import hamiltonian as hamiltonian
+from basin.mcmc.leapfrog import has_diverged as has_diverged
+from basin.mcmc.leapfrog import leapfrog as leapfrog
+from basin.mcmc.metric import DenseMetric as DenseMetric
+from basin.mcmc.metric import DiagonalMetric as DiagonalMetric
+from basin.mcmc.metric import IdentityMetric as IdentityMetric
+from basin.mcmc.metric import Metric as Metric
 from basin.mcmc.metropolis import Acceptance as Acceptance
 from basin.mcmc.metropolis import metropolis as metropolis
 from basin.mcmc.metropolis import select as select
@@ -22,6 +33,11 @@ from basin.mcmc.noise_descent import SCORE_SDE as SCORE_SDE
 from basin.mcmc.noise_descent import ancestral_move as ancestral_move
 from basin.mcmc.noise_descent import noise_level as noise_level
 from basin.mcmc.noise_descent import probability_flow as probability_flow
+from basin.mcmc.running_moments import RunningMoments as RunningMoments
+from basin.mcmc.u_turn import Blocks as Blocks
+from basin.mcmc.u_turn import MomentumPath as MomentumPath
+from basin.mcmc.u_turn import has_turned as has_turned
+from basin.mcmc.u_turn import is_joint_turning as is_joint_turning
 from basin.mcmc.unadjusted_langevin import UnadjustedInfo as UnadjustedInfo
 from basin.mcmc.unadjusted_langevin import UnadjustedState as UnadjustedState
 from basin.mcmc.unadjusted_langevin import unadjusted_init as unadjusted_init
@@ -32,9 +48,19 @@ __all__ = [
     "BlockGibbs",
     "BlockGibbsInfo",
     "BlockGibbsState",
+    "Blocks",
     "Coordinates",
+    "DenseMetric",
+    "DiagonalMetric",
     "DualAveraging",
     "DualAveragingState",
+    "GradientState",
+    "IdentityMetric",
+    "LARGEST_ENERGY_ERROR",
+    "Metric",
+    "MomentumPath",
+    "PhasePoint",
+    "RunningMoments",
     "SCORE_SDE",
     "SeenIn",
     "UnadjustedInfo",
@@ -44,8 +70,14 @@ __all__ = [
     "effective_sample_size",
     "finite_rows",
     "gibbs_sweep",
+    "gradient_state",
+    "hamiltonian",
+    "has_diverged",
+    "has_turned",
+    "is_joint_turning",
     "langevin_log_ratio",
     "langevin_proposal",
+    "leapfrog",
     "metropolis",
     "noise_level",
     "probability_flow",

@@ -4,9 +4,12 @@
 from basin.samplers.annealed_langevin import AnnealedLangevin as AnnealedLangevin
 from basin.samplers.barker import Barker as Barker
 from basin.samplers.barker import BarkerState as BarkerState
+from basin.samplers.hmc import HMC as HMC
+from basin.samplers.hmc import HMCInfo as HMCInfo
 from basin.samplers.langevin import Langevin as Langevin
 from basin.samplers.mala import MALA as MALA
-from basin.samplers.mala import MALAState as MALAState
+from basin.samplers.nuts import NUTS as NUTS
+from basin.samplers.nuts import NUTSInfo as NUTSInfo
 from basin.samplers.parallel_tempering import ParallelTempering as ParallelTempering
 from basin.samplers.parallel_tempering import ParallelTemperingInfo as ParallelTemperingInfo
 from basin.samplers.parallel_tempering import ParallelTemperingState as ParallelTemperingState
@@ -26,9 +29,12 @@ __all__ = [
     "AnnealedLangevin",
     "Barker",
     "BarkerState",
+    "HMC",
+    "HMCInfo",
     "Langevin",
     "MALA",
-    "MALAState",
+    "NUTS",
+    "NUTSInfo",
     "ParallelTempering",
     "ParallelTemperingInfo",
     "ParallelTemperingState",

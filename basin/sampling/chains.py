@@ -12,7 +12,11 @@ from basin.mcmc.diagnostics import effective_sample_size, split_rhat
 
 __all__ = ["Chains", "DivergenceError", "DivergenceWarning"]
 
-_NAMES_IN_ARVIZ = {"is_divergent": "diverging", "acceptance_probability": "acceptance_rate"}
+_NAMES_IN_ARVIZ = {
+    "is_divergent": "diverging",
+    "acceptance_probability": "acceptance_rate",
+    "num_gradient_evaluations": "n_steps",
+}
 
 
 class DivergenceWarning(UserWarning):

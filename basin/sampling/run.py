@@ -1,6 +1,7 @@
 """The one sampling loop: any kernel, any energy or path, many chains at once.
 
-    x0 --(num_warmup steps: step size adapted)--> x --(num_steps steps: every thin-th kept)--> draws
+    x0 --(num_warmup steps: step size and metric adapted)--> x
+    x --(num_steps steps: every thin-th kept)--> draws
 
 Draws go into tensors made beforehand; nothing is read back from the device inside the loop except
 the acceptance during warm-up (adaptation needs it) and a look every 64 steps whether any chain is
@@ -19,7 +20,7 @@ from torch import Tensor
 from basin.core.types import Energy, Kernel, Path
 from basin.core.validation import all_finite, positive_integer, seed_number
 from basin.mcmc.finiteness import finite_rows
-from basin.sampling.adapt import StepSizeAdaptation, is_adaptable
+from basin.sampling.adapt import Adaptation, is_adaptable
 from basin.sampling.chains import Chains, DivergenceError, DivergenceWarning
 from basin.sampling.curvature import warn_if_step_too_large
 from basin.sampling.initialise import device_of, initial_positions
@@ -59,7 +60,8 @@ def sample(
             untouched), or a number of chains, which then start from ``energy.sample_base``.
         num_steps: steps after warm-up, before thinning; at least ``thin``.
         num_warmup: steps thrown away first. A kernel with a ``target_acceptance`` has its
-            ``step_size`` adapted to it meanwhile; ``Chains.kernel`` says to what.
+            ``step_size`` adapted to it meanwhile, and one with an ``inverse_mass`` that is learned
+            has it replaced by the covariance that the chains show; ``Chains.kernel`` says to what.
         thin: keep every thin-th step: draw i is step (i + 1) ``thin``, ``num_steps // thin`` draws.
         seed: same seed, same machine: the same bits. A ``torch.Generator`` (on the chains' device)
             is used and moved on; the global generator is never touched.
@@ -143,17 +145,19 @@ def _warm_up(
     bar: Progress,
     reports: bool,
 ) -> tuple[Any, Any]:
-    """The kernel with its step size tuned and frozen, and the state to go on from."""
+    """The kernel with its step size and metric tuned and frozen, and the state to go on from."""
     if num_warmup == 0:
         return kernel, state
-    adaptation = StepSizeAdaptation(kernel.target_acceptance) if is_adaptable(kernel) else None
-    tuning = None if adaptation is None else adaptation.init(kernel)
+    adaptation, tuning = None, None
+    if is_adaptable(kernel):
+        adaptation = Adaptation(num_warmup, kernel.target_acceptance)
+        kernel, tuning = adaptation.init(energy, kernel, state, generator)
     record = _Record(num_warmup, 1, "last", state.position)
     for step in range(1, num_warmup + 1):
         state, info = kernel.step(energy, state, generator)
         record.add(step, state, info)
         if adaptation is not None and tuning is not None:
-            kernel, tuning = adaptation.update(kernel, tuning, info)
+            kernel, tuning = adaptation.update(energy, kernel, tuning, state, info, generator)
         if step % _STEPS_BETWEEN_CHECKS == 0 or step == num_warmup:
             if reports:
                 record.stop_if_none_finite(step, state.position, kernel, "warm-up")
@@ -234,8 +238,9 @@ class _Record:
         warnings.warn(
             f"{type(kernel).__name__}: {count} of {self._num_chains * self._num_steps} transitions "
             f"diverged, in {num_chains} of {self._num_chains} chains, the last at step "
-            f"{int(self._last_divergence.max())} of {self._num_steps} (not finite: rejected where "
-            "the kernel has an accept step, else the chain is lost); take a smaller step_size",
+            f"{int(self._last_divergence.max())} of {self._num_steps} (not finite, or an energy "
+            "error above 1000 nats: rejected where the kernel has an accept step, else the chain "
+            "is lost); take a smaller step_size, or a target_acceptance nearer 1",
             DivergenceWarning,
             stacklevel=3,
         )

@@ -35,8 +35,9 @@ def build_energy(config: dict[str, Any], weights: Path | None = None) -> nn.Modu
 def build_objective(config: dict[str, Any]) -> Objective:
     """The objective that a config describes."""
     from basin import datasets, energies, objectives, samplers, schedules
+    from basin.mcmc import metric
 
-    families = [objectives, samplers, schedules, datasets, energies]
+    families = [objectives, samplers, metric, schedules, datasets, energies]
     return build(config["objective"], families)
 
 

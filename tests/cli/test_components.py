@@ -10,9 +10,11 @@ from basin.cli.choices import as_arguments, read_settings
 from basin.cli.components import choose
 from basin.cli.train import _choose, _make_parser
 from basin.core.types import Kernel, Objective
+from basin.mcmc import DenseMetric, DiagonalMetric
 from basin.objectives import ContrastiveDivergence, DualScoreMatching
 from basin.samplers import (
     MALA,
+    NUTS,
     Barker,
     Langevin,
     ParallelTempering,
@@ -43,6 +45,17 @@ def test_a_kernel_is_chosen_inside_an_objective():
     assert built == ContrastiveDivergence(kernel=MALA(0.3), num_steps=7)
 
 
+def test_a_metric_is_chosen_inside_a_kernel():
+    component, left = choose("sampler", NUTS, ["--sampler.inverse_mass", "DenseMetric"])
+    assert left == []
+    assert component.build({"max_depth": 5}) == NUTS(max_depth=5, inverse_mass=DenseMetric())
+    given = {"inverse_mass": {"class": "DiagonalMetric", "variances": [1.0, 2.0]}}
+    default, _ = choose("sampler", NUTS, [])
+    assert default.build(given) == NUTS(inverse_mass=DiagonalMetric([1.0, 2.0]))
+    with pytest.raises(ValueError, match="must be one of DenseMetric, DiagonalMetric, IdentityM"):
+        choose("sampler", NUTS, ["--sampler.inverse_mass", "Sparse"])
+
+
 def test_the_outer_default_is_the_inner_options_default():
     component, _ = choose("objective", Defaulted, [])
     assert component.inner["kernel"].defaults == {"step_size": 0.25}
@@ -53,7 +66,8 @@ def test_the_outer_default_is_the_inner_options_default():
 def test_to_any_depth():
     words = ["--o.objective=ContrastiveDivergence", "--o.objective.kernel=MALA", "--o.weight=1"]
     component, left = choose("o", Wrapper, words)
-    assert [c.path for c in component.all_inner()] == ["o.objective", "o.objective.kernel"]
+    paths = ["o.objective", "o.objective.kernel", "o.objective.kernel.inverse_mass"]
+    assert [c.path for c in component.all_inner()] == paths
     assert left == ["--o.weight=1"]
     assert choose("o", Wrapper, ["--o.objective=DualScoreMatching"])[0].build({}) == Wrapper(
         DualScoreMatching()

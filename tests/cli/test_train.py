@@ -18,6 +18,9 @@ import torch
 
 import basin
 from basin.cli.main import main
+from basin.mcmc.metric import DiagonalMetric
+from basin.samplers.hmc import HMC
+from basin.training.build import build_objective
 
 QUICK = ["--num_steps", "40", "--batch_size", "256", "--num_samples", "200"]
 SMALL = ["--energy.hidden", "8,8"]
@@ -462,6 +465,18 @@ def test_a_sampler_of_choice_draws_the_samples(tmp_path):
     assert main(["train", "two_moons", "--out", str(out), *arguments]) == 0
     with np.load(out / "samples.npz") as file:
         assert np.isfinite(file["samples"]).all()
+
+
+def test_a_kernel_with_a_metric_inside_an_objective_is_kept_in_the_run(tmp_path):
+    """Named in the shell, written to config.json, and built from it."""
+    kernel = ["--objective.kernel", "HMC", "--objective.kernel.num_leapfrog_steps", "2"]
+    metric = ["--objective.kernel.inverse_mass.variances", "0.5,2"]
+    few = ["--num_steps", "3", "--batch_size", "64", "--num_samples", "20", *SMALL]
+    out, objective = tmp_path / "run", ["--objective", "ContrastiveDivergence"]
+    words = [*objective, *kernel, *metric, "--objective.num_steps", "2", *few]
+    assert main(["train", "two_moons", "--out", str(out), *words]) == 0
+    built = build_objective(basin.load(out).config)
+    assert built.kernel == HMC(num_leapfrog_steps=2, inverse_mass=DiagonalMetric([0.5, 2.0]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

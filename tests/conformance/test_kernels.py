@@ -168,7 +168,9 @@ def test_a_batch_of_one(kernel_class, energy, x0):
 
 
 def test_float64_is_kept(kernel_class, energy, x0):
-    chains = draws(kernel_class, energy.double(), x0.double(), num_warmup=3)
+    # After three steps of adaptation the step size may be anything.
+    options = {"num_warmup": 3, "on_divergence": "count"}
+    chains = draws(kernel_class, energy.double(), x0.double(), **options)
     assert chains.positions.dtype == torch.float64
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
+from basin.mcmc.metric import DenseMetric, DiagonalMetric, IdentityMetric
+from basin.samplers.hmc import HMC
 from basin.samplers.langevin import Langevin
 from basin.samplers.mala import MALA
-from basin.sampling.adapt import StepSizeAdaptation, is_adaptable
+from basin.samplers.nuts import NUTS
+from basin.sampling import adapt
+from basin.sampling.adapt import StepSizeAdaptation, first_step_size, is_adaptable
 from basin.sampling.run import sample
 from helpers.energies import AsymmetricMixture, DiagonalGaussian
 from helpers.statistics import assert_same_law, normal_cdf
@@ -76,3 +82,131 @@ def test_the_rule_is_pure():
     first, second = (adaptation.update(kernel, state, info) for _ in range(2))
     assert first == second
     assert first[0].step_size > 0.1
+
+
+# --- the metric ----------------------------------------------------------------------------------
+
+NUM_CHAINS = 50
+COVARIANCE = torch.tensor([[1.0, 1.9, 0.0], [1.9, 4.0, 0.0], [0.0, 0.0, 0.01]])
+
+
+class Correlated:
+    """N(0, COVARIANCE), of condition number 490 and with a correlation of 0.95."""
+
+    precision = torch.linalg.inv(COVARIANCE.double()).float()
+
+    def __call__(self, x):
+        return 0.5 * ((x @ self.precision) * x).sum(1)
+
+    def draw(self, n, generator):
+        factor = torch.linalg.cholesky(COVARIANCE)
+        return torch.randn(n, 3, generator=generator) @ factor.T
+
+
+def relative_errors(metric):
+    """Of the learned metric: how far L' (covariance)^-1 L is from I, the largest eigenvalue."""
+    factor = metric.spread(torch.eye(3)).mT.double()
+    whitened = factor.mT @ torch.linalg.solve(COVARIANCE.double(), factor)
+    return float((torch.linalg.eigvalsh(whitened) - 1).abs().max())
+
+
+@pytest.mark.parametrize("kernel", [HMC, NUTS, MALA])
+def test_a_dense_metric_finds_the_covariance(kernel, generator):
+    """From a start outside the target; the last window's 2,500 draws give it to 20 %."""
+    x0 = 5 * torch.randn(NUM_CHAINS, 3, generator=generator)
+    kernel = kernel(inverse_mass=DenseMetric())
+    chains = sample(Correlated(), kernel, x0, num_steps=50, num_warmup=200, seed=generator)
+    assert relative_errors(chains.kernel.inverse_mass) < 0.2
+    acceptance = float(chains.info["acceptance_probability"].mean())
+    assert acceptance == pytest.approx(kernel.target_acceptance, abs=0.07)
+    assert chains.kernel.step_size > 0.3  # in standard deviations: the metric fits
+    assert kernel.inverse_mass == DenseMetric()  # the caller's is as it was
+
+
+def test_a_diagonal_metric_finds_the_variances(generator):
+    x0 = Correlated().draw(NUM_CHAINS, generator)
+    kernel = HMC(num_leapfrog_steps=5, inverse_mass=DiagonalMetric())
+    chains = sample(Correlated(), kernel, x0, num_steps=1, num_warmup=300, seed=generator)
+    ratio = chains.kernel.inverse_mass.variances / COVARIANCE.diag()
+    assert torch.allclose(ratio, torch.ones(3), atol=0.15)
+
+
+def test_the_identity_is_kept(generator):
+    x0 = Correlated().draw(10, generator)
+    kernel = HMC(0.01, inverse_mass=IdentityMetric())
+    chains = sample(Correlated(), kernel, x0, num_steps=1, num_warmup=60, seed=generator)
+    assert chains.kernel.inverse_mass == IdentityMetric()
+    assert chains.kernel.step_size < 0.2  # the smallest standard deviation, 0.1, sets it
+
+
+def log_scale_energy(u):
+    """Of log sigma, given 400 residuals of mean square one: 1e6 times as steep at -4 as at 0."""
+    return (400 * u + 200 * (-2 * u).exp()).sum(dim=1)
+
+
+@pytest.mark.parametrize("kernel", [HMC(num_leapfrog_steps=5), NUTS(), MALA()])
+def test_a_few_chains_that_start_far_out_are_not_left_behind(kernel, generator, monkeypatch):
+    """Two of twenty, whose rejections a mean over all chains would take for the target's share."""
+    x0 = torch.zeros(20, 1, dtype=torch.float64)
+    x0[:2] = -4.0
+
+    def is_left_behind():
+        options = {"num_steps": 50, "num_warmup": 150, "seed": 3, "on_divergence": "count"}
+        return bool((sample(log_scale_energy, kernel, x0, **options).last < -1).any())
+
+    assert not is_left_behind()
+    if isinstance(kernel, HMC):  # the mutant
+        monkeypatch.setattr(adapt, "_HOPELESS_STEPS", 10**9)
+        assert is_left_behind()
+
+
+@pytest.mark.statistical
+def test_exact_start_after_the_metric_was_learned(generator):
+    """A kernel that adapted to the draws and was frozen leaves fresh exact draws exact."""
+    energy = Correlated()
+    x0 = energy.draw(NUM_CHAINS, generator)
+    for kernel in (HMC(inverse_mass=DenseMetric()), MALA(inverse_mass=DenseMetric())):
+        warm = sample(energy, kernel, x0, num_steps=1, num_warmup=200, seed=generator).kernel
+        start = energy.draw(20_000, generator)
+        last = sample(energy, warm, start, num_steps=5, seed=generator, keep="last").last
+        for i in range(3):
+            assert_same_law(last[:, i], normal_cdf(0.0, float(COVARIANCE[i, i].sqrt())))
+
+
+def test_the_metric_pays(generator):
+    """MALA moves ten times as far along the long axis with the metric as without (the mutant)."""
+    x0 = Correlated().draw(NUM_CHAINS, generator)
+    moved = {}
+    for metric in (DenseMetric(), IdentityMetric()):
+        kernel = MALA(inverse_mass=metric)
+        options = {"num_steps": 20, "num_warmup": 300, "seed": generator}
+        positions = sample(Correlated(), kernel, x0, **options).positions[..., 1]
+        moved[metric.is_learned] = float((positions[:, 1:] - positions[:, :-1]).abs().mean())
+    assert moved[True] > 10 * moved[False]
+
+
+@pytest.mark.parametrize("kernel", [HMC(), NUTS(), MALA(inverse_mass=DenseMetric())])
+@pytest.mark.parametrize("factor", [1e-4, 1.0, 1e4])
+def test_the_first_step_is_where_acceptance_crosses_the_target(kernel, factor, generator):
+    """On N(0, I) with 1,000 chains: accepted at half of it or less, rejected at twice or more."""
+    energy = DiagonalGaussian([1.0, 1.0, 1.0, 1.0])
+    state = kernel.init(energy, torch.randn(1000, 4, generator=generator), generator)
+    start = dataclasses.replace(kernel, step_size=factor * kernel.step_size)
+    found = first_step_size(energy, start, state, generator)
+    shortest = kernel.shortest() if hasattr(kernel, "shortest") else kernel
+
+    def acceptance(step_size):
+        probe = dataclasses.replace(shortest, step_size=step_size)
+        return float(probe.step(energy, state, generator)[1].acceptance_probability.mean())
+
+    assert acceptance(found / 2.5) > kernel.target_acceptance > acceptance(2.5 * found)
+
+
+def test_a_flat_energy_ends_the_search():
+    def flat(x):
+        return 0.0 * x.sum(1)
+
+    kernel = MALA(inverse_mass=DenseMetric())
+    generator = torch.Generator().manual_seed(0)
+    state = kernel.init(flat, torch.zeros(2, 1), generator)
+    assert 1 < first_step_size(flat, kernel, state, generator) < 1e20

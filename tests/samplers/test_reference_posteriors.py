@@ -1,0 +1,99 @@
+"""HMC, NUTS and MALA give the means and standard deviations of posteriordb's reference draws.
+
+The p-value of each number takes both Monte-Carlo errors into account, ours and the references'.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from basin.mcmc.diagnostics import effective_sample_size, split_rhat
+from basin.mcmc.metric import DenseMetric
+from basin.samplers import HMC, MALA, NUTS
+from basin.sampling.run import sample
+from helpers.posteriors import FOLDER, POSTERIORS, posterior
+from helpers.statistics import THRESHOLD
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.statistical,
+    pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no reference posteriors at {FOLDER}"),
+    pytest.mark.filterwarnings("ignore::basin.sampling.chains.DivergenceWarning"),
+]
+
+NUM_CHAINS = 20
+# So near to a Gaussian paths of half a period only mirror x: the jitter is wide.
+RUNS = {
+    "HMC": (HMC(num_leapfrog_steps=3, inverse_mass=DenseMetric(), jitter=0.4), 500, 1),
+    "NUTS": (NUTS(), 500, 1),
+    "NUTS, dense": (NUTS(inverse_mass=DenseMetric()), 500, 1),
+    "MALA, dense": (MALA(inverse_mass=DenseMetric()), 10_000, 10),
+}
+# Along two thin ridges NUTS with a diagonal metric needs hundreds of gradients a step.
+THIN = ("kidiq-kidscore_momiq", "earnings-logearn_height")
+CASES = [
+    (name, run)
+    for name in POSTERIORS
+    for run in ("HMC", "NUTS, dense" if name in THIN else "NUTS", "MALA, dense")
+]
+
+
+def draw(target, kernel, num_steps, thin, seed=0):
+    """``[chain, draw]`` of each parameter, from starts as wide as Stan's."""
+    generator = torch.Generator().manual_seed(seed)
+    size = (NUM_CHAINS, target.dim)
+    x0 = 4 * torch.rand(size, generator=generator, dtype=torch.float64) - 2
+    options = {"num_steps": num_steps, "thin": thin, "num_warmup": 1000, "seed": generator}
+    return target.constrain(sample(target.energy, kernel, x0, **options).positions)
+
+
+def mean_and_error(values):
+    error = values.std() / effective_sample_size(values).clamp(max=values.numel()).sqrt()
+    return float(values.mean()), float(error)
+
+
+def deviation_and_error(values):
+    """The standard deviation, and its error from that of the mean square about the mean."""
+    square, error = mean_and_error((values - values.mean()).square())
+    return math.sqrt(square), error / (2 * math.sqrt(square))
+
+
+def p_values(ours, reference):
+    """Of each parameter's mean and standard deviation."""
+    found = {}
+    for name, values in ours.items():
+        for statistic in (mean_and_error, deviation_and_error):
+            (a, error_a), (b, error_b) = statistic(values), statistic(reference[name])
+            z = (a - b) / math.hypot(error_a, error_b)
+            found[f"{statistic.__name__} of {name}"] = 2 * float(stats.norm.sf(abs(z)))
+    return found
+
+
+@pytest.mark.parametrize(("name", "run"), CASES)
+def test_means_and_deviations_are_the_references(name, run):
+    target = posterior(name)
+    kernel, num_steps, thin = RUNS[run]
+    ours = draw(target, kernel, num_steps, thin)
+    found = p_values(ours, target.reference())
+    assert set(ours) == set(target.reference())
+    assert min(found.values()) > THRESHOLD, found
+    worst = max(float(split_rhat(values)) for values in ours.values())
+    assert worst < 1.01
+
+
+@pytest.mark.parametrize("name", ["low_dim_gauss_mix-low_dim_gauss_mix", "sblrc-blr"])
+def test_a_missing_jacobian_is_seen(name):
+    """The mutant: the energy of log sigma without its Jacobian."""
+    target = posterior(name)
+    scale = {"sblrc-blr": 5, "low_dim_gauss_mix-low_dim_gauss_mix": 2}[name]
+
+    def energy(u):
+        return target.energy(u) + u[:, scale]
+
+    mutant = type(target)(name, target.dim, energy, target.constrain)
+    ours = draw(mutant, RUNS["HMC"][0], 500, 1)
+    assert min(p_values(ours, target.reference()).values()) < THRESHOLD

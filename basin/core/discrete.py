@@ -24,6 +24,7 @@ from basin.core.validation import batch_of_energies, floating_point, positive_in
 
 __all__ = [
     "corrupted",
+    "declared_states",
     "draw_states",
     "energies_of_all_states",
     "energy_drops",
@@ -31,6 +32,7 @@ __all__ = [
     "number_of_states",
     "one_hot",
     "random_coordinates",
+    "require_same_states",
     "state_numbers",
     "states",
     "uniform_states",
@@ -209,7 +211,7 @@ def energy_drops(
     does not grow with d K, time does by a third.
     """
     whole_numbers("x", x, num_states)
-    _require_same_states(energy, num_states)
+    require_same_states(energy, num_states)
     if coordinates is None:
         num_coordinates = math.prod(x.shape[1:])
         coordinates = torch.arange(num_coordinates, device=x.device).expand(len(x), -1)
@@ -249,6 +251,31 @@ def corrupted(x: Tensor, rate: float, num_states: int, generator: torch.Generato
     return torch.where(is_replaced, (x + shift.to(x.dtype)) % num_states, x)
 
 
+def declared_states(energy: Any) -> tuple[str, int] | None:
+    """Who says how many values a coordinate has, and how many; None where nobody does.
+
+    The energy itself, or one that it wraps and holds as ``.energy``.
+    """
+    inner = energy
+    for _ in range(8):
+        declared = getattr(inner, "num_states", None)
+        if declared is not None:
+            return type(inner).__name__, declared
+        inner = getattr(inner, "energy", None)
+        if inner is None:
+            break
+    return None
+
+
+def require_same_states(energy: Any, num_states: int) -> None:
+    """Raise ``ValueError`` where the energy says another number of states than ``num_states``."""
+    declared = declared_states(energy)
+    if declared is not None and declared[1] != num_states:
+        raise ValueError(
+            f"num_states must be that of {declared[0]}, {declared[1]}, got {num_states}"
+        )
+
+
 def _changed(x: Tensor, coordinates: Tensor, num_states: int, start: int, stop: int) -> Tensor:
     """Copies ``start`` to ``stop - 1`` of the batch, one after the other; copy 0 has no change.
 
@@ -269,19 +296,6 @@ def _bounded(function: Any, x: Tensor, start: int, stop: int) -> Tensor:
     values = checkpoint(function, x, start, stop, use_reentrant=False)
     assert isinstance(values, Tensor)
     return values
-
-
-def _require_same_states(energy: Any, num_states: int) -> None:
-    inner = energy
-    for _ in range(8):
-        declared = getattr(inner, "num_states", None)
-        if declared is not None and declared != num_states:
-            raise ValueError(
-                f"num_states must be that of {type(inner).__name__}, {declared}, got {num_states}"
-            )
-        inner = getattr(inner, "energy", None)
-        if inner is None:
-            return
 
 
 def _powers(num_coordinates: int, num_states: int) -> Tensor:

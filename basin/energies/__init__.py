@@ -12,8 +12,10 @@ from basin.energies.composed.mixture import Mixture as Mixture
 from basin.energies.composed.product import Product as Product
 from basin.energies.composed.standardised import Standardised as Standardised
 from basin.energies.composed.tempered import Tempered as Tempered
+from basin.energies.discrete.boltzmann_machine import BoltzmannMachine as BoltzmannMachine
 from basin.energies.discrete.categorical_mlp import CategoricalMLP as CategoricalMLP
 from basin.energies.discrete.ising import Ising as Ising
+from basin.energies.discrete.potts import Potts as Potts
 from basin.energies.discrete.restricted_boltzmann_machine import RestrictedBoltzmannMachine as RestrictedBoltzmannMachine
 from basin.energies.networks.activations import ACTIVATIONS as ACTIVATIONS
 from basin.energies.networks.activations import Activation as Activation
@@ -33,6 +35,7 @@ __all__ = [
     "Activation",
     "AtCondition",
     "AtNoiseLevel",
+    "BoltzmannMachine",
     "CategoricalMLP",
     "ConditionalMLP",
     "Conv",
@@ -43,6 +46,7 @@ __all__ = [
     "Mixture",
     "NoiseConditional",
     "NoisedGaussianMixture",
+    "Potts",
     "Product",
     "ResNet",
     "RestrictedBoltzmannMachine",

@@ -209,7 +209,12 @@ class Kernel(ABC):
     A state is a ``NamedTuple`` with a field ``position`` ``[chains, *event]``; an info is a
     ``NamedTuple`` of ``[chains]`` tensors, among them, where they make sense, ``is_accepted``,
     ``acceptance_probability`` and ``is_divergent``.
+
+    ``support`` says which positions it moves: "real" (any numbers), "discrete" (whole numbers from
+    0 to ``num_states - 1``, an attribute of it). :func:`basin.sample` refuses the wrong pair.
     """
+
+    support: ClassVar[Literal["real", "discrete"]] = "real"
 
     @abstractmethod
     def init(self, energy: Energy, x: Tensor, generator: torch.Generator) -> Any:

@@ -3,6 +3,8 @@
 Builds from defaults; frozen; same seed same bits, other seed other bits; inputs untouched; no
 gradient left on parameters; batch of one; float64; thinning is a subsequence; a state is all that
 the next step needs.
+
+Positions and energies depend on what a kernel declares: ``support`` says which rows it moves.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 
 import basin.samplers
 from basin.core.types import Kernel
+from basin.energies import RestrictedBoltzmannMachine
 from basin.sampling.run import sample
 from helpers.energies import NoisyGaussian
 
@@ -34,14 +37,36 @@ KERNELS = list(kernels())
 pytestmark = pytest.mark.parametrize("kernel_class", KERNELS, ids=lambda kernel: kernel.__name__)
 
 
-@pytest.fixture
-def energy():
-    return NoisyGaussian(dim=2, mean=0.5).at(0.5)
+def sticky_machine():
+    """Units that agree, so that chains with the same random numbers do not meet at once.
+
+    It has hidden units, for the kernels that want some.
+    """
+    machine = RestrictedBoltzmannMachine(2, num_hidden=3)
+    with torch.no_grad():
+        machine.weight.fill_(2.5)
+        machine.visible_bias.fill_(-3.75)
+        machine.hidden_bias.fill_(-2.5)
+    return machine
+
+
+ENERGIES = {
+    "real": lambda: NoisyGaussian(dim=2, mean=0.5).at(0.5),
+    "discrete": sticky_machine,
+}
+ROWS = {"real": lambda z: z, "discrete": lambda z: (z > 0).float()}
+ELSEWHERE = {"real": lambda x: x + 1, "discrete": lambda x: 1 - x}
 
 
 @pytest.fixture
-def x0():
-    return torch.randn(6, 2, generator=torch.Generator().manual_seed(1))
+def energy(kernel_class):
+    return ENERGIES[kernel_class.support]()
+
+
+@pytest.fixture
+def x0(kernel_class):
+    z = torch.randn(6, 2, generator=torch.Generator().manual_seed(1))
+    return ROWS[kernel_class.support](z)
 
 
 def draws(kernel_class, energy, x0, **options):
@@ -57,9 +82,9 @@ def test_is_a_frozen_dataclass_of_hyper_parameters(kernel_class):
     assert dataclasses.is_dataclass(kernel)
     assert kernel == kernel_class()
     assert hash(kernel) == hash(kernel_class())
-    first = dataclasses.fields(kernel)[0].name
+    fields = dataclasses.fields(kernel)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(kernel, first, 1.0)
+        setattr(kernel, fields[0].name if fields else "anything", 1.0)
     assert dataclasses.replace(kernel) == kernel
 
 
@@ -149,13 +174,26 @@ def test_thinning_is_a_subsequence(kernel_class, energy, x0):
 def test_chains_do_not_see_each_other(kernel_class, energy, x0):
     """Moving one chain's start leaves the others' draws as they are."""
     other = x0.clone()
-    other[0] += 1.0
+    other[0] = ELSEWHERE[kernel_class.support](other[0])
     first, second = (draws(kernel_class, energy, start).positions for start in (x0, other))
     assert torch.equal(first[1:], second[1:])
     assert not torch.equal(first[0], second[0])
 
 
+def test_whole_numbers_stay_whole_and_other_rows_are_refused(kernel_class, energy, x0):
+    if kernel_class.support == "real":
+        return
+    kernel = kernel_class()
+    assert kernel.num_states == 2
+    assert set(draws(kernel_class, energy, x0).positions.unique().tolist()) == {0.0, 1.0}
+    for value in (0.5, 2.0, -1.0):
+        with pytest.raises(ValueError, match="x must hold whole numbers from 0 to 1"):
+            draws(kernel_class, energy, torch.full((3, 2), value))
+
+
 def test_step_size_must_be_positive(kernel_class):
+    if "step_size" not in {field.name for field in dataclasses.fields(kernel_class)}:
+        return
     for step_size in (0.0, -0.1):
         with pytest.raises(ValueError, match=f"step_size must be positive, got {step_size}"):
             kernel_class(step_size=step_size)

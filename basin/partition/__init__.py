@@ -3,6 +3,7 @@
 
 from basin.partition.blocks import energies_in_blocks as energies_in_blocks
 from basin.partition.blocks import home_of as home_of
+from basin.partition.enumeration import can_enumerate as can_enumerate
 from basin.partition.enumeration import enumeration as enumeration
 from basin.partition.gaussian_reference import gaussian_reference as gaussian_reference
 from basin.partition.heat_equation import HeatResidual as HeatResidual
@@ -20,6 +21,7 @@ __all__ = [
     "LogZ",
     "LogZNotEstimated",
     "MassOutside",
+    "can_enumerate",
     "energies_in_blocks",
     "enumeration",
     "find_bounds",

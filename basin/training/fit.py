@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from basin.core.conditions import Given
 from basin.core.describe import describe
-from basin.core.discrete import is_enumerable, whole_numbers
+from basin.core.discrete import whole_numbers
 from basin.core.inspect import require_score_trainable
 from basin.core.precision import evaluated
 from basin.core.streams import stream
@@ -31,7 +31,7 @@ from basin.datasets.load import Dataset
 from basin.datasets.rows import Rows
 from basin.energies.composed.standardised import Standardised
 from basin.objectives.dual_score_matching import DualScoreMatching
-from basin.partition.enumeration import enumeration
+from basin.partition.enumeration import can_enumerate, enumeration
 from basin.partition.log_z import LogZNotEstimated
 from basin.sampling.progress import Progress
 from basin.training.adam import Adam
@@ -596,7 +596,7 @@ class _Job:
     def _log_z_of_states(self, num_states: int) -> Any:
         """The sum over every row of whole numbers, where there are few enough."""
         shape = self.data.event_shape
-        is_small = is_enumerable(torch.Size(shape).numel(), num_states)
+        is_small = can_enumerate(self.core, shape, num_states)
         if not is_small or self.initial_condition is not None:
             return None
         return enumeration(self.core, event_shape=shape, num_states=num_states).to_json()

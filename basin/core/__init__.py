@@ -18,6 +18,7 @@ from basin.core.discrete import declared_states as declared_states
 from basin.core.discrete import draw_states as draw_states
 from basin.core.discrete import energies_of_all_states as energies_of_all_states
 from basin.core.discrete import energy_drops as energy_drops
+from basin.core.discrete import independent_coordinates as independent_coordinates
 from basin.core.discrete import is_enumerable as is_enumerable
 from basin.core.discrete import number_of_states as number_of_states
 from basin.core.discrete import one_hot as one_hot
@@ -158,6 +159,7 @@ __all__ = [
     "hessian_vector_product",
     "hutchinson_laplacian",
     "in_unit_interval",
+    "independent_coordinates",
     "inverse_multiquadric",
     "is_enumerable",
     "is_own",

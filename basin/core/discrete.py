@@ -28,6 +28,7 @@ __all__ = [
     "draw_states",
     "energies_of_all_states",
     "energy_drops",
+    "independent_coordinates",
     "is_enumerable",
     "number_of_states",
     "one_hot",
@@ -242,6 +243,17 @@ def random_coordinates(
         return None
     order = torch.rand(len(x), total, generator=generator, device=x.device).argsort(dim=1)
     return order[:, :num_coordinates]
+
+
+def independent_coordinates(x: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """``n`` rows with every coordinate from a row of ``x`` of its own, ``[n, *event]``.
+
+    Each coordinate has its own law in x, and none depends on another.
+    """
+    flat = x.flatten(1)
+    shape = (n, flat.shape[1])
+    row = torch.randint(len(x), shape, generator=generator, device=generator.device)
+    return flat.gather(0, row.to(x.device)).reshape(n, *x.shape[1:])
 
 
 def corrupted(x: Tensor, rate: float, num_states: int, generator: torch.Generator) -> Tensor:

@@ -34,6 +34,7 @@ from basin.objectives.dual_score_matching import DualScoreMatching
 from basin.partition.enumeration import can_enumerate, enumeration
 from basin.partition.log_z import LogZNotEstimated
 from basin.sampling.progress import Progress
+from basin.sampling.support import require_same_support
 from basin.training.adam import Adam
 from basin.training.average import WeightAverage
 from basin.training.build import build_energy, build_objective, load_data
@@ -347,9 +348,13 @@ class _Job:
             if is_of_states:
                 raise ValueError(
                     f"{name} is for rows of real numbers, got {self.data.density!r}, a law of "
-                    "whole numbers; take PseudoLikelihood, RatioMatching or ConcreteScoreMatching "
-                    f"with basin.energies.CategoricalMLP({self.data.event_shape})"
+                    "whole numbers; take PseudoLikelihood, RatioMatching, ConcreteScoreMatching or "
+                    "ContrastiveDivergence(Gibbs()) with basin.energies.CategoricalMLP"
+                    f"({self.data.event_shape})"
                 )
+            kernel = getattr(self.objective, "kernel", None)
+            if kernel is not None:
+                require_same_support(kernel, self.core)
             return
         if self.is_standardised:
             raise ValueError(

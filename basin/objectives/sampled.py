@@ -382,7 +382,7 @@ def visited(
     """Where the chains at ``places`` of a buffer start their next visit.
 
     Each where it was; with probability ``restart.at_data`` at its row of ``rows``, and with
-    probability ``restart.wide`` at a draw of N(m, width^2 S).
+    probability ``restart.wide`` at a draw of ``law``: N(m, width^2 S), or whole numbers.
     """
     start = buffer[places]
     n = len(start)

@@ -148,7 +148,7 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results = []
-    for side, coupling in ((6, 0.2), (6, 0.4), (10, 0.4)):
+    for side, coupling in ((6, 0.2), (6, 0.3), (10, 0.3)):
         energy = lattice(side, coupling)
         x0 = basin.sample(energy, Gibbs(), arguments.chains, num_steps=100, keep="last").last
         name = f"ising {side}x{side} J={coupling}"

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 import basin
+from basin.core.discrete import uniform_states
 from basin.core.types import Density, Kernel
 from basin.core.validation import positive_integer
 from basin.datasets import Dataset, load
@@ -66,9 +67,13 @@ NUM_SAMPLES = {"density": 8000, "table": 2000, "images": 500}
 CHAIN_STEPS = 1000
 
 
-def default_energy_name(objective: type) -> str:
-    """The network of an objective: one for all noise levels where it learns a ladder of them."""
-    if getattr(objective, "support", "real") == "discrete":
+def default_energy_name(objective: type, kernel: type | None = None) -> str:
+    """The network of an objective: one for all noise levels where it learns a ladder of them.
+
+    ``kernel`` is what moves its chains, where it has any: it then says whether rows are whole
+    numbers.
+    """
+    if "discrete" in (getattr(kind, "support", "real") for kind in (objective, kernel)):
         return "CategoricalMLP"
     return "NoiseConditional" if getattr(objective, "needs_noise_level", False) else "MLP"
 
@@ -193,18 +198,28 @@ def draw_with(
     Chains start from the Gaussian of the training rows. Annealed Langevin and the kernels that have
     a method ``down`` walk down the noise levels; any other kernel stays at the level that is asked
     for, and may not cross between modes. Its step size is in the model's coordinates (for a table
-    standardised).
+    standardised). Chains of whole numbers start from uniform rows.
     """
-    if run.num_states is not None:
+    is_discrete = getattr(kernel, "support", "real") == "discrete"
+    if is_discrete and run.num_states is None:
         raise ValueError(
-            f"--sampler must be left out for rows of whole numbers, got {type(kernel).__name__}, "
-            "which moves real ones; they are drawn exactly, or by Gibbs sweeps"
+            "--sampler must move real numbers, as the rows of this model are, got "
+            f"{type(kernel).__name__}, which moves whole ones; take MALA"
+        )
+    if run.num_states is not None and not is_discrete:
+        raise ValueError(
+            f"--sampler must move whole numbers, as the rows of this model are, got "
+            f"{type(kernel).__name__}, which moves real ones; leave it out (they are drawn exactly "
+            "where all states can be summed, else by Gibbs sweeps) or take Gibbs"
         )
     energy = run.energy
     core: Any = energy.energy if isinstance(energy, Standardised) else energy
     generator = torch.Generator().manual_seed(seed)
     level = run.sigma if sigma is None else sigma
-    if run.has_noise_levels and level is not None:
+    if run.num_states is not None:
+        target = core
+        start = uniform_states(num_samples, run.event_shape, run.num_states, generator)
+    elif run.has_noise_levels and level is not None:
         steps_down: Any = getattr(kernel, "down", None)
         walks = isinstance(kernel, AnnealedLangevin) or steps_down is not None
         top = run.config["noise_levels"]["sigma_max"] if walks else level

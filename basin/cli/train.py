@@ -115,7 +115,10 @@ def _choose(
     chosen: dict[str, Component] = {}
     kind = FAMILIES["objective"].find(named["objective"] or DEFAULT_OBJECTIVE)
     chosen["objective"], words = choose("objective", kind, words)
-    energy = named["energy"] or default_energy_name(_innermost(chosen["objective"]).kind)
+    inner = _innermost(chosen["objective"])
+    kernel = inner.inner.get("kernel")
+    default = default_energy_name(inner.kind, None if kernel is None else kernel.kind)
+    energy = named["energy"] or default
     chosen["energy"], words = choose("energy", FAMILIES["energy"].find(energy), words)
     if named["sampler"]:
         kind = FAMILIES["sampler"].find(named["sampler"])

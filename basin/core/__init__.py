@@ -14,13 +14,16 @@ from basin.core.directions import FINITE_DIFFERENCES as FINITE_DIFFERENCES
 from basin.core.directions import random_signs_like as random_signs_like
 from basin.core.directions import sphere_like as sphere_like
 from basin.core.discrete import corrupted as corrupted
+from basin.core.discrete import declared_states as declared_states
 from basin.core.discrete import draw_states as draw_states
 from basin.core.discrete import energies_of_all_states as energies_of_all_states
 from basin.core.discrete import energy_drops as energy_drops
+from basin.core.discrete import independent_coordinates as independent_coordinates
 from basin.core.discrete import is_enumerable as is_enumerable
 from basin.core.discrete import number_of_states as number_of_states
 from basin.core.discrete import one_hot as one_hot
 from basin.core.discrete import random_coordinates as random_coordinates
+from basin.core.discrete import require_same_states as require_same_states
 from basin.core.discrete import state_numbers as state_numbers
 from basin.core.discrete import states as states
 from basin.core.discrete import uniform_states as uniform_states
@@ -141,6 +144,7 @@ __all__ = [
     "cite",
     "complementary_radius",
     "corrupted",
+    "declared_states",
     "denoising_targets",
     "describe",
     "distance_quantile",
@@ -159,6 +163,7 @@ __all__ = [
     "hessian_vector_product",
     "hutchinson_laplacian",
     "in_unit_interval",
+    "independent_coordinates",
     "inverse_multiquadric",
     "is_enumerable",
     "is_own",
@@ -186,6 +191,7 @@ __all__ = [
     "repeated",
     "repeats_values",
     "require_no_output_bias",
+    "require_same_states",
     "require_score_trainable",
     "same_event_shape",
     "score",

@@ -24,13 +24,16 @@ from basin.core.validation import batch_of_energies, floating_point, positive_in
 
 __all__ = [
     "corrupted",
+    "declared_states",
     "draw_states",
     "energies_of_all_states",
     "energy_drops",
+    "independent_coordinates",
     "is_enumerable",
     "number_of_states",
     "one_hot",
     "random_coordinates",
+    "require_same_states",
     "state_numbers",
     "states",
     "uniform_states",
@@ -209,7 +212,7 @@ def energy_drops(
     does not grow with d K, time does by a third.
     """
     whole_numbers("x", x, num_states)
-    _require_same_states(energy, num_states)
+    require_same_states(energy, num_states)
     if coordinates is None:
         num_coordinates = math.prod(x.shape[1:])
         coordinates = torch.arange(num_coordinates, device=x.device).expand(len(x), -1)
@@ -242,11 +245,47 @@ def random_coordinates(
     return order[:, :num_coordinates]
 
 
+def independent_coordinates(x: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """``n`` rows with every coordinate from a row of ``x`` of its own, ``[n, *event]``.
+
+    Each coordinate has its own law in x, and none depends on another.
+    """
+    flat = x.flatten(1)
+    shape = (n, flat.shape[1])
+    row = torch.randint(len(x), shape, generator=generator, device=generator.device)
+    return flat.gather(0, row.to(x.device)).reshape(n, *x.shape[1:])
+
+
 def corrupted(x: Tensor, rate: float, num_states: int, generator: torch.Generator) -> Tensor:
     """Each coordinate replaced, with probability ``rate``, by one of the K-1 others at random."""
     is_replaced = torch.rand(x.shape, generator=generator, device=x.device) < rate
     shift = torch.randint(1, num_states, x.shape, generator=generator, device=x.device)
     return torch.where(is_replaced, (x + shift.to(x.dtype)) % num_states, x)
+
+
+def declared_states(energy: Any) -> tuple[str, int] | None:
+    """Who says how many values a coordinate has, and how many; None where nobody does.
+
+    The energy itself, or one that it wraps and holds as ``.energy``.
+    """
+    inner = energy
+    for _ in range(8):
+        declared = getattr(inner, "num_states", None)
+        if declared is not None:
+            return type(inner).__name__, declared
+        inner = getattr(inner, "energy", None)
+        if inner is None:
+            break
+    return None
+
+
+def require_same_states(energy: Any, num_states: int) -> None:
+    """Raise ``ValueError`` where the energy says another number of states than ``num_states``."""
+    declared = declared_states(energy)
+    if declared is not None and declared[1] != num_states:
+        raise ValueError(
+            f"num_states must be that of {declared[0]}, {declared[1]}, got {num_states}"
+        )
 
 
 def _changed(x: Tensor, coordinates: Tensor, num_states: int, start: int, stop: int) -> Tensor:
@@ -269,19 +308,6 @@ def _bounded(function: Any, x: Tensor, start: int, stop: int) -> Tensor:
     values = checkpoint(function, x, start, stop, use_reentrant=False)
     assert isinstance(values, Tensor)
     return values
-
-
-def _require_same_states(energy: Any, num_states: int) -> None:
-    inner = energy
-    for _ in range(8):
-        declared = getattr(inner, "num_states", None)
-        if declared is not None and declared != num_states:
-            raise ValueError(
-                f"num_states must be that of {type(inner).__name__}, {declared}, got {num_states}"
-            )
-        inner = getattr(inner, "energy", None)
-        if inner is None:
-            return
 
 
 def _powers(num_coordinates: int, num_states: int) -> Tensor:

@@ -222,11 +222,14 @@ class Kernel(ABC):
 
     * ``is_random``: another seed gives other draws from the same start;
     * ``mixes_chains``: a chain's next position depends on the other chains, so that their draws
-      are not independent of each other.
+      are not independent of each other;
+    * ``support``: which positions it moves: "real" (any numbers), "discrete" (whole numbers from
+      0 to ``num_states - 1``, an attribute of it). :func:`basin.sample` refuses the wrong pair.
     """
 
     is_random: ClassVar[bool] = True
     mixes_chains: ClassVar[bool] = False
+    support: ClassVar[Literal["real", "discrete"]] = "real"
 
     @abstractmethod
     def init(self, energy: Energy, x: Tensor, generator: torch.Generator) -> Any:

@@ -16,8 +16,10 @@ from basin.energies.composed.product import Product as Product
 from basin.energies.composed.standardised import Standardised as Standardised
 from basin.energies.composed.tempered import Tempered as Tempered
 from basin.energies.composed.transformed import Transformed as Transformed
+from basin.energies.discrete.boltzmann_machine import BoltzmannMachine as BoltzmannMachine
 from basin.energies.discrete.categorical_mlp import CategoricalMLP as CategoricalMLP
 from basin.energies.discrete.ising import Ising as Ising
+from basin.energies.discrete.potts import Potts as Potts
 from basin.energies.discrete.restricted_boltzmann_machine import RestrictedBoltzmannMachine as RestrictedBoltzmannMachine
 from basin.energies.networks.activations import ACTIVATIONS as ACTIVATIONS
 from basin.energies.networks.activations import Activation as Activation
@@ -37,6 +39,7 @@ __all__ = [
     "Activation",
     "AtCondition",
     "AtNoiseLevel",
+    "BoltzmannMachine",
     "CategoricalMLP",
     "ConditionalMLP",
     "Conv",
@@ -49,6 +52,7 @@ __all__ = [
     "NoiseConditional",
     "NoisedGaussianMixture",
     "Posterior",
+    "Potts",
     "Product",
     "ResNet",
     "RestrictedBoltzmannMachine",

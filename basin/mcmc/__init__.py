@@ -4,6 +4,7 @@
 from basin.mcmc.block_gibbs import BlockGibbs as BlockGibbs
 from basin.mcmc.block_gibbs import BlockGibbsInfo as BlockGibbsInfo
 from basin.mcmc.block_gibbs import BlockGibbsState as BlockGibbsState
+from basin.mcmc.categorical import categorical_draw as categorical_draw
 from basin.mcmc.coordinates import Coordinates as Coordinates
 from basin.mcmc.coordinates import SeenIn as SeenIn
 from basin.mcmc.diagnostics import e_bfmi as e_bfmi
@@ -12,6 +13,8 @@ from basin.mcmc.diagnostics import split_rhat as split_rhat
 from basin.mcmc.dual_averaging import DualAveraging as DualAveraging
 from basin.mcmc.dual_averaging import DualAveragingState as DualAveragingState
 from basin.mcmc.finiteness import finite_rows as finite_rows
+from basin.mcmc.gibbs import Sweep as Sweep
+from basin.mcmc.gibbs import conditional_log_law as conditional_log_law
 from basin.mcmc.gibbs import gibbs_sweep as gibbs_sweep
 from basin.mcmc.gradient_state import GradientState as GradientState
 from basin.mcmc.gradient_state import gradient_state as gradient_state
@@ -63,9 +66,12 @@ __all__ = [
     "RunningMoments",
     "SCORE_SDE",
     "SeenIn",
+    "Sweep",
     "UnadjustedInfo",
     "UnadjustedState",
     "ancestral_move",
+    "categorical_draw",
+    "conditional_log_law",
     "e_bfmi",
     "effective_sample_size",
     "finite_rows",

@@ -15,6 +15,9 @@ blur no direction has less than sigma, and epsilon <= sigma^2/2 always has a fix
 The energy absorbs the error of the kernel's step: what comes to match the data is the law of the
 chains, and with ULA on a Gaussian that has precision lambda (1 - epsilon lambda / 2).
 
+With a kernel of whole numbers (Gibbs, BlockGibbs, GibbsWithGradients) it is one for rows of those
+and targets p itself; k steps of BlockGibbs on a restricted Boltzmann machine are Hinton's CD-k.
+
 Cost: k kernel steps for each chain, then one forward and one backward pass; no second derivative.
 """
 
@@ -33,17 +36,19 @@ from basin.core.smoothing import smoothed
 from basin.core.types import Kernel, Loss
 from basin.core.validation import positive_integer
 from basin.objectives.sampled import (
-    SAMPLED_TERMS,
+    ANY_ROWS_TERMS,
+    DEFAULT_BLUR,
+    DEFAULT_ENERGY_L2,
     SHORT_LANGEVIN,
     DataLaw,
     Sampled,
+    StateLaw,
     check_sampler,
     contrast,
     draws,
     finished,
     num_watched,
     travel,
-    watched_terms,
 )
 
 __all__ = ["ContrastiveDivergence", "ContrastiveDivergenceState", "contrastive_divergence"]
@@ -85,9 +90,9 @@ def contrastive_divergence(
 
 
 class ContrastiveDivergenceState(NamedTuple):
-    """The data's first two moments, in whose units the chains are watched."""
+    """What the chains are watched by: the data's first two moments, or rows of whole numbers."""
 
-    law: DataLaw
+    law: DataLaw | StateLaw
 
 
 @dataclass(frozen=True)
@@ -99,19 +104,21 @@ class ContrastiveDivergence(Sampled):
             sigma^2 / 2 where the kernel has no accept step.
         num_steps: k, kernel steps for each training step.
         sigma: standard deviation of the noise added to the data, in the model's coordinates; the
-            density learned is the data blurred by it. Zero adds none.
+            density learned is the data blurred by it. Zero adds none; None is 0.1, and zero for a
+            kernel of whole numbers.
         num_chains: rows of the batch that are used, each with a chain that starts there; None
             takes all.
         energy_l2: weight of the squared energies of data and draws, which holds what chains that
             cross nowhere leave free, the offsets between far modes; it makes the model's density
-            about 1 + 4 energy_l2 E times too high, two per cent where E is 5 nats.
+            about 1 + 4 energy_l2 E times too high, two per cent where E is 5 nats. None is 0.001,
+            and zero for a kernel of whole numbers.
 
     Source: Hinton 2002, eq. 5; Du & Mordatch 2019 for ``energy_l2``.
     """
 
     uses_score: ClassVar[bool] = False
     needs_noise_level: ClassVar[bool] = False
-    meanings: ClassVar[Mapping[str, str]] = SAMPLED_TERMS
+    meanings: ClassVar[Mapping[str, str]] = ANY_ROWS_TERMS
     references: ClassVar[tuple[Reference, ...]] = (
         Reference(
             "Training products of experts by minimizing contrastive divergence",
@@ -129,16 +136,16 @@ class ContrastiveDivergence(Sampled):
 
     kernel: Kernel = SHORT_LANGEVIN
     num_steps: int = 20
-    sigma: float = 0.1
+    sigma: float | None = None
     num_chains: int | None = 256
-    energy_l2: float = 0.001
+    energy_l2: float | None = None
 
     def __post_init__(self) -> None:
         check_sampler(self.kernel, self.num_steps, self.num_chains, self.sigma, self.energy_l2)
 
     def init(self, x: Tensor, generator: torch.Generator) -> ContrastiveDivergenceState:
         del generator
-        return ContrastiveDivergenceState(DataLaw.of(x))
+        return ContrastiveDivergenceState(self.law_of(x))
 
     def __call__(
         self,
@@ -150,15 +157,20 @@ class ContrastiveDivergence(Sampled):
         # Only rows that have a chain: the two energies of a pair vary together, and their
         # difference has a small part of the variance that rows without a chain would add.
         energy = first_rows(energy, self.num_chains)
-        start = smoothed(x[: self.num_chains], self.sigma, generator)
+        start = smoothed(x[: self.num_chains], self._blur, generator)
         end = draws(energy, self.kernel, start, self.num_steps, generator)
-        value, terms = contrast(energy(start), energy(end), self.energy_l2)
+        energy_l2 = self.unless_discrete(self.energy_l2, DEFAULT_ENERGY_L2)
+        value, terms = contrast(energy(start), energy(end), energy_l2)
         seen = first_rows(energy, num_watched(len(end)))
-        terms |= watched_terms(seen, start, end, terms["gap"], state.law)
+        terms |= self.watch(seen, start, end, terms["gap"], state.law)
         return finished(value, terms, state)
 
+    @property
+    def _blur(self) -> float:
+        return self.unless_discrete(self.sigma, DEFAULT_BLUR)
+
     def noise_level(self, state: ContrastiveDivergenceState) -> float | None:
-        return self.sigma or None
+        return self._blur or None
 
     def blindness(self, state: ContrastiveDivergenceState) -> str:
         return (

@@ -17,6 +17,9 @@ of it after a random number of visits, 1/(r + r') on average: what comes to matc
 law. New starts from the Gaussian see what exp(-E) puts beside the data; more, or wider, ones
 are still on their way when they are counted, and the energy bends to make up for them.
 
+With a kernel of whole numbers it targets p itself; a new start then has independent coordinates,
+each from its own law in the data, where there is no Gaussian.
+
 Cost: k kernel steps for each chain; the buffer is a tensor of the state, copied at every step.
 """
 
@@ -34,11 +37,14 @@ from basin.core.smoothing import smoothed
 from basin.core.types import Kernel, Loss
 from basin.core.validation import positive_integer
 from basin.objectives.sampled import (
-    SAMPLED_TERMS,
+    ANY_ROWS_TERMS,
+    DEFAULT_BLUR,
+    DEFAULT_ENERGY_L2,
     SHORT_LANGEVIN,
     DataLaw,
     NewStarts,
     Sampled,
+    StateLaw,
     at_rows,
     check_sampler,
     contrast,
@@ -48,17 +54,19 @@ from basin.objectives.sampled import (
     shuffled,
     visited,
     visits_are_blind,
-    watched_terms,
 )
 
 __all__ = ["PersistentContrastiveDivergence", "PersistentContrastiveDivergenceState"]
 
 
 class PersistentContrastiveDivergenceState(NamedTuple):
-    """Where every chain is, ``[buffer_size, *event]``, and the data's first two moments."""
+    """Where every chain is, ``[buffer_size, *event]``, and what they are watched by.
+
+    ``law``: the data's first two moments, or rows of whole numbers.
+    """
 
     buffer: Tensor
-    law: DataLaw
+    law: DataLaw | StateLaw
 
 
 @dataclass(frozen=True)
@@ -70,24 +78,27 @@ class PersistentContrastiveDivergence(Sampled):
             sigma^2 / 2 where the kernel has no accept step.
         num_steps: k, kernel steps for each training step.
         sigma: standard deviation of the noise added to the data, in the model's coordinates; the
-            density learned is the data blurred by it. Zero adds none.
+            density learned is the data blurred by it. Zero adds none; None is 0.1, and zero for a
+            kernel of whole numbers.
         num_chains: chains moved in a step, at most as many as the batch has rows.
         buffer_size: chains in all.
         reinitialise: probability that a chain starts anew before it is moved, at a draw of
-            N(m, width^2 S): such chains see what exp(-E) puts beside the data.
-        width: of that Gaussian, in standard deviations of the data.
+            N(m, width^2 S), or with independent coordinates where rows are whole numbers: such
+            chains see what exp(-E) puts beside the data.
+        width: of that Gaussian, in standard deviations of the data; of no use to whole numbers.
         restart_at_data: probability that it starts anew at a row of the batch: such chains keep
             the share of each far mode near the data's, which stuck chains do not (Basin's own).
         energy_l2: weight of the squared energies of data and draws, which holds what chains that
             cross nowhere leave free, the offsets between far modes; it makes the model's density
-            about 1 + 4 energy_l2 E times too high, two per cent where E is 5 nats.
+            about 1 + 4 energy_l2 E times too high, two per cent where E is 5 nats. None is 0.001,
+            and zero for a kernel of whole numbers.
 
     Source: Tieleman 2008, section 2.3; Du & Mordatch 2019, algorithm 1.
     """
 
     uses_score: ClassVar[bool] = False
     needs_noise_level: ClassVar[bool] = False
-    meanings: ClassVar[Mapping[str, str]] = SAMPLED_TERMS
+    meanings: ClassVar[Mapping[str, str]] = ANY_ROWS_TERMS
     references: ClassVar[tuple[Reference, ...]] = (
         Reference(
             "Training restricted Boltzmann machines using approximations to the likelihood "
@@ -106,13 +117,13 @@ class PersistentContrastiveDivergence(Sampled):
 
     kernel: Kernel = SHORT_LANGEVIN
     num_steps: int = 10
-    sigma: float = 0.1
+    sigma: float | None = None
     num_chains: int = 512
     buffer_size: int = 1024
     reinitialise: float = 0.01
     width: float = 1.0
     restart_at_data: float = 0.05
-    energy_l2: float = 0.001
+    energy_l2: float | None = None
 
     def __post_init__(self) -> None:
         check_sampler(self.kernel, self.num_steps, self.num_chains, self.sigma, self.energy_l2)
@@ -120,8 +131,8 @@ class PersistentContrastiveDivergence(Sampled):
         self._new_starts.check()
 
     def init(self, x: Tensor, generator: torch.Generator) -> PersistentContrastiveDivergenceState:
-        law = DataLaw.of(x)
-        buffer = at_rows(x, self.buffer_size, self.sigma, generator)
+        law = self.law_of(x)
+        buffer = at_rows(x, self.buffer_size, self._blur, generator)
         return PersistentContrastiveDivergenceState(buffer, law)
 
     def __call__(
@@ -132,13 +143,14 @@ class PersistentContrastiveDivergence(Sampled):
         generator: torch.Generator,
     ) -> Loss:
         refuse_conditions(energy, self)
-        x = smoothed(x, self.sigma, generator)
+        x = smoothed(x, self._blur, generator)
         n = min(self.num_chains, len(x), self.buffer_size)
         places = shuffled(state.buffer, generator)[:n]
         start = visited(state.buffer, places, x, state.law, self._new_starts, generator)
         end = draws(energy, self.kernel, start, self.num_steps, generator)
-        value, terms = contrast(energy(x), energy(end), self.energy_l2)
-        terms |= watched_terms(energy, start, end, terms["gap"], state.law)
+        energy_l2 = self.unless_discrete(self.energy_l2, DEFAULT_ENERGY_L2)
+        value, terms = contrast(energy(x), energy(end), energy_l2)
+        terms |= self.watch(energy, start, end, terms["gap"], state.law)
         buffer = state.buffer.index_copy(0, places, end)  # a new tensor: the old state stays
         return finished(value, terms, state._replace(buffer=buffer))
 
@@ -146,8 +158,12 @@ class PersistentContrastiveDivergence(Sampled):
     def _new_starts(self) -> NewStarts:
         return NewStarts(self.reinitialise, self.width, self.restart_at_data)
 
+    @property
+    def _blur(self) -> float:
+        return self.unless_discrete(self.sigma, DEFAULT_BLUR)
+
     def noise_level(self, state: PersistentContrastiveDivergenceState) -> float | None:
-        return self.sigma or None
+        return self._blur or None
 
     def blindness(self, state: PersistentContrastiveDivergenceState) -> str:
         return visits_are_blind(self.kernel, self.num_steps)

@@ -44,6 +44,7 @@ from basin.objectives.sampled import (
     draws,
     finished,
     num_watched,
+    require_real_kernel,
     watched_terms,
 )
 from basin.samplers.mala import MALA
@@ -139,6 +140,7 @@ class RecoveryLikelihood(Sampled):
 
     def __post_init__(self) -> None:
         check_sampler(self.kernel, self.num_steps, self.num_chains, 0.0, self.energy_l2)
+        require_real_kernel(self.kernel, self)
         if self.sigma_min is not None:
             positive(sigma_min=self.sigma_min)
         if self.sigma_max is not None:

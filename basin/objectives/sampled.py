@@ -9,6 +9,9 @@ With exact draws the first two terms have the gradient of the negative log-likel
 while their value says nothing of the fit: it is zero for a perfect model and for a flat one.
 
 Nothing is clamped and no draw is dropped: a run that goes astray is seen by its numbers.
+
+A kernel of whole numbers makes an objective one of whole numbers: no blur, no scale to measure
+distances in, and new starts with independent coordinates in place of a Gaussian.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
 from basin.core.conditions import Given
+from basin.core.discrete import independent_coordinates, whole_numbers
 from basin.core.gradients import score
 from basin.core.smoothing import smoothed
 from basin.core.tensors import (
@@ -53,6 +57,16 @@ SAMPLED_TERMS: Mapping[str, str] = {
     "beyond a half they have left it",
     "lost": "share of chains that are not finite any more",
 }
+
+# For objectives whose kernel may be one of whole numbers, which then have these terms.
+ANY_ROWS_TERMS: Mapping[str, str] = {
+    **SAMPLED_TERMS,
+    "changed": "of whole numbers: share of coordinates that the chains changed in this step; zero "
+    "means that they are stuck",
+}
+
+DEFAULT_BLUR = 0.1  # standard deviations of standardised data, enough for Langevin steps to rest
+DEFAULT_ENERGY_L2 = 0.001
 
 # Half of sigma^2 for the default blur of 0.1: the largest with a fixed point in every direction.
 SHORT_LANGEVIN = Langevin(0.005)
@@ -112,9 +126,7 @@ class DataLaw(NamedTuple):
         factor = (rows - mean) / math.sqrt(len(rows))
         deviation = float(factor.square().sum(0).mean().sqrt())
         if not deviation > 0:
-            raise ValueError(
-                "x must vary to train by sampling, got one row or rows that are all the same"
-            )
+            _refuse_one_row()
         if factor.shape[0] > factor.shape[1]:
             factor = torch.linalg.qr(factor, mode="r").R
         return cls(mean, factor, deviation)
@@ -125,6 +137,25 @@ class DataLaw(NamedTuple):
         size = (n, len(factor))
         z = torch.randn(size, generator=generator, dtype=x.dtype, device=x.device)
         return (self.mean.to(x) + width * (z @ factor)).reshape(n, *x.shape[1:])
+
+
+class StateLaw(NamedTuple):
+    """Rows of whole numbers, ``[n, *event]``, that new starts take their coordinates from."""
+
+    rows: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, num_states: int) -> StateLaw:
+        """The first 2,048 rows of ``x`` ``[n, *event]``."""
+        whole_numbers("x", x, num_states)
+        if bool((x == x[:1]).all()):
+            _refuse_one_row()
+        return cls(x[:2048])
+
+    def draw(self, n: int, x: Tensor, generator: torch.Generator, *, width: float = 1.0) -> Tensor:
+        """``n`` rows of independent coordinates, each from its own law; ``width`` has no part."""
+        del width
+        return independent_coordinates(self.rows.to(x), n, generator)
 
 
 def draws(
@@ -180,31 +211,77 @@ def num_watched(n: int) -> int:
     return min(n, _NUM_GRADIENTS)
 
 
+def changed_terms(start: Tensor, end: Tensor, gap: Tensor) -> dict[str, Tensor]:
+    """What :meth:`Sampled.alarm` looks at where rows are whole numbers."""
+    return {
+        "gap_per_dimension": gap / num_event_dimensions(end),
+        "changed": (end != start).to(end.dtype).mean(),
+    }
+
+
 class Sampled(Objective, Watched):
-    """An objective with chains: fields ``kernel`` and ``num_steps``, terms of ``watched_terms``."""
+    """An objective with chains: fields ``kernel`` and ``num_steps``, terms of ``watched_terms``.
+
+    Its ``support`` and ``num_states`` are those of the kernel.
+    """
 
     normalises: ClassVar[bool] = False
     is_a_score_of_fit: ClassVar[bool] = False
+    kernel: Kernel
+
+    @property
+    def support(self) -> Literal["real", "discrete"]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return getattr(self.kernel, "support", "real")
+
+    @property
+    def num_states(self) -> int | None:
+        """Values of a coordinate where the kernel moves whole numbers; None where real ones."""
+        return getattr(self.kernel, "num_states", None)
+
+    def law_of(self, x: Tensor) -> DataLaw | StateLaw:
+        """What the chains are watched by, and start anew from, settled from rows ``x``."""
+        if self.support == "discrete":
+            assert self.num_states is not None
+            return StateLaw.of(x, self.num_states)
+        return DataLaw.of(x)
+
+    def watch(
+        self, energy: Any, start: Tensor, end: Tensor, gap: Tensor, law: DataLaw | StateLaw
+    ) -> dict[str, Tensor]:
+        """:func:`watched_terms`, or :func:`changed_terms` of whole numbers."""
+        if isinstance(law, StateLaw):
+            return changed_terms(start, end, gap)
+        return watched_terms(energy, start, end, gap, law)
+
+    def unless_discrete(self, value: float | None, default: float) -> float:
+        """``value`` where one was given; else ``default``, and zero where rows are whole numbers.
+
+        Whole numbers have no blur, and the usual energies of them (Ising models, Boltzmann
+        machines) leave no offset free that squared energies would have to hold.
+        """
+        if value is not None:
+            return value
+        return 0.0 if self.support == "discrete" else default
 
     def alarm(self, terms: Mapping[str, float]) -> str:
-        if terms["lost"] > 0:
+        if terms.get("lost", 0) > 0:
             return f"{terms['lost']:.3g} of the chains are not finite any more"
         if not abs(terms["gap_per_dimension"]) <= _GAP_BAND:
             return (
                 f"the energy gap is out of band: E_data - E_model is {terms['gap']:.4g} nats, "
                 f"{terms['gap_per_dimension']:.4g} a dimension where {_GAP_BAND:g} are allowed"
             )
-        if not terms["sampler_gradient"] <= _GRADIENT_LIMIT:
+        if not terms.get("sampler_gradient", 0) <= _GRADIENT_LIMIT:
             return (
                 f"the sampler's gradients explode: {terms['sampler_gradient']:.4g} in units of the "
                 f"data's standard deviation, where {_GRADIENT_LIMIT:g} are allowed"
             )
-        if terms["outside"] > _SHARE_OUTSIDE:
+        if terms.get("outside", 0) > _SHARE_OUTSIDE:
             return (
                 f"the chains have left the data: {terms['outside']:.3g} of them are farther than "
                 f"{_FAR:g} standard deviations from its mean"
             )
-        if terms["moved"] == 0:
+        if terms["changed" if "changed" in terms else "moved"] == 0:
             return "the chains are stuck: not one has moved in this step"
         return ""
 
@@ -226,9 +303,13 @@ def _calmer_kernel(kernel: Any) -> Any:
 
 
 def check_sampler(
-    kernel: Any, num_steps: int, num_chains: int | None, sigma: float, energy_l2: float
+    kernel: Any,
+    num_steps: int,
+    num_chains: int | None,
+    sigma: float | None,
+    energy_l2: float | None,
 ) -> None:
-    """Refuse what cannot sample, by name."""
+    """Refuse what cannot sample, by name; None is a value that is still to be settled."""
     if not (hasattr(kernel, "init") and hasattr(kernel, "step")) or isinstance(kernel, type):
         raise ValueError(
             f"kernel must be one of basin.samplers, as Langevin(0.005), got {kernel!r}"
@@ -236,7 +317,27 @@ def check_sampler(
     positive_integer(num_steps=num_steps)
     if num_chains is not None:
         positive_integer(num_chains=num_chains)
-    non_negative(sigma=sigma, energy_l2=energy_l2)
+    given = {"sigma": sigma, "energy_l2": energy_l2}
+    non_negative(**{name: value for name, value in given.items() if value is not None})
+    if sigma and getattr(kernel, "support", "real") == "discrete":
+        raise ValueError(
+            f"sigma must be zero or left out with {kernel!r}, which moves whole numbers: they are "
+            f"not blurred, got {sigma:g}"
+        )
+
+
+def require_real_kernel(kernel: Any, objective: object) -> None:
+    """Refuse a kernel of whole numbers where chains start from Gaussian noise."""
+    if getattr(kernel, "support", "real") != "real":
+        raise ValueError(
+            f"kernel must be one of real numbers for {type(objective).__name__}, whose chains "
+            f"start from Gaussian noise, got {kernel!r}; ContrastiveDivergence and "
+            "PersistentContrastiveDivergence take it"
+        )
+
+
+def _refuse_one_row() -> NoReturn:
+    raise ValueError("x must vary to train by sampling, got one row or rows that are all the same")
 
 
 def refuse_conditions(energy: Any, objective: object) -> None:
@@ -252,7 +353,8 @@ def refuse_conditions(energy: Any, objective: object) -> None:
 def travel(kernel: Any, num_steps: int) -> str:
     """How far a chain can go, in words; a number where ``step_size`` is that of a diffusion."""
     if not isinstance(kernel, Langevin | MALA | Barker):
-        return f"in {num_steps} steps"
+        steps = "1 step" if num_steps == 1 else f"{num_steps} steps"
+        return f"{steps} of {type(kernel).__name__}"
     step_size = kernel.step_size
     reach = math.sqrt(2 * step_size * num_steps)
     return f"about sqrt(2 x {step_size:g} x {num_steps}) = {reach:.2g} a coordinate"
@@ -282,14 +384,14 @@ def visited(
     buffer: Tensor,
     places: Tensor,
     rows: Tensor,
-    law: DataLaw,
+    law: DataLaw | StateLaw,
     restart: NewStarts,
     generator: torch.Generator,
 ) -> Tensor:
     """Where the chains at ``places`` of a buffer start their next visit.
 
     Each where it was; with probability ``restart.at_data`` at its row of ``rows``, and with
-    probability ``restart.wide`` at a draw of N(m, width^2 S).
+    probability ``restart.wide`` at a draw of ``law``: N(m, width^2 S), or whole numbers.
     """
     start = buffer[places]
     n = len(start)

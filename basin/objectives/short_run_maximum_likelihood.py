@@ -36,6 +36,7 @@ from basin.objectives.sampled import (
     draws,
     finished,
     num_watched,
+    require_real_kernel,
     travel,
     watched_terms,
 )
@@ -86,6 +87,7 @@ class ShortRunMaximumLikelihood(Sampled):
     energy_l2: float = 0.001
 
     def __post_init__(self) -> None:
+        require_real_kernel(self.kernel, self)
         check_sampler(self.kernel, self.num_steps, self.num_chains, self.sigma, self.energy_l2)
 
     def init(self, x: Tensor, generator: torch.Generator) -> ShortRunState:

@@ -16,6 +16,7 @@ from basin.partition.blocks import energies_in_blocks as energies_in_blocks
 from basin.partition.blocks import home_of as home_of
 from basin.partition.bridge_sampling import bennett_acceptance_ratio as bennett_acceptance_ratio
 from basin.partition.bridge_sampling import bridge_sampling as bridge_sampling
+from basin.partition.enumeration import can_enumerate as can_enumerate
 from basin.partition.enumeration import enumeration as enumeration
 from basin.partition.gaussian_reference import gaussian_reference as gaussian_reference
 from basin.partition.heat_equation import HeatResidual as HeatResidual
@@ -56,6 +57,7 @@ __all__ = [
     "annealed_path",
     "bennett_acceptance_ratio",
     "bridge_sampling",
+    "can_enumerate",
     "choose_schedule",
     "effective_number",
     "energies_in_blocks",

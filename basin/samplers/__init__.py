@@ -4,6 +4,15 @@
 from basin.samplers.annealed_langevin import AnnealedLangevin as AnnealedLangevin
 from basin.samplers.barker import Barker as Barker
 from basin.samplers.barker import BarkerState as BarkerState
+from basin.samplers.block_gibbs import BlockGibbs as BlockGibbs
+from basin.samplers.block_gibbs import BlockGibbsInfo as BlockGibbsInfo
+from basin.samplers.block_gibbs import BlockGibbsState as BlockGibbsState
+from basin.samplers.gibbs import Gibbs as Gibbs
+from basin.samplers.gibbs import GibbsInfo as GibbsInfo
+from basin.samplers.gibbs import GibbsState as GibbsState
+from basin.samplers.gibbs_with_gradients import GibbsWithGradients as GibbsWithGradients
+from basin.samplers.gibbs_with_gradients import GibbsWithGradientsState as GibbsWithGradientsState
+from basin.samplers.gibbs_with_gradients import estimated_energy_drops as estimated_energy_drops
 from basin.samplers.hmc import HMC as HMC
 from basin.samplers.hmc import HMCInfo as HMCInfo
 from basin.samplers.langevin import Langevin as Langevin
@@ -29,6 +38,14 @@ __all__ = [
     "AnnealedLangevin",
     "Barker",
     "BarkerState",
+    "BlockGibbs",
+    "BlockGibbsInfo",
+    "BlockGibbsState",
+    "Gibbs",
+    "GibbsInfo",
+    "GibbsState",
+    "GibbsWithGradients",
+    "GibbsWithGradientsState",
     "HMC",
     "HMCInfo",
     "Langevin",
@@ -48,5 +65,6 @@ __all__ = [
     "StochasticGradientLangevin",
     "UnderdampedLangevin",
     "UnderdampedState",
+    "estimated_energy_drops",
     "stein_direction",
 ]

@@ -16,6 +16,7 @@ from basin.sampling.initialise import device_of as device_of
 from basin.sampling.initialise import initial_positions as initial_positions
 from basin.sampling.progress import Progress as Progress
 from basin.sampling.run import sample as sample
+from basin.sampling.support import require_same_support as require_same_support
 from basin.sampling.windows import slow_windows as slow_windows
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "initial_positions",
     "is_adaptable",
     "largest_curvature",
+    "require_same_support",
     "sample",
     "slow_windows",
     "warn_if_step_too_large",

@@ -2,7 +2,8 @@
 
 The state of a chain is kept in float32 or float64. Half precision is refused, because a Langevin
 step is far below its resolution: on N(3, 1) with step 1e-3 bfloat16 gives a standard deviation of
-1.9 and float16 1.2 instead of 1 (the energy itself may run under autocast).
+1.9 and float16 1.2 instead of 1 (the energy itself may run under autocast). Rows of whole numbers
+are kept in the same types, as data are.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _checked(x: Tensor) -> Tensor:
     if x.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"x0 must be float32 or float64, got {x.dtype}: chains in half precision have "
-            "the wrong law, and whole numbers cannot move; use x0.float()"
+            "the wrong law, and whole numbers are kept as floating-point ones; use x0.float()"
         )
     if x.ndim == 0 or x.shape[0] == 0:
         raise ValueError(

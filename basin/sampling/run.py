@@ -25,6 +25,7 @@ from basin.sampling.chains import Chains, DivergenceError, DivergenceWarning
 from basin.sampling.curvature import warn_if_step_too_large
 from basin.sampling.initialise import device_of, initial_positions
 from basin.sampling.progress import Progress
+from basin.sampling.support import require_same_support
 
 __all__ = ["sample"]
 
@@ -57,7 +58,8 @@ def sample(
         energy_or_path: callable ``[chains, *event] -> [chains]``, or a path.
         kernel: one of ``basin.samplers``, or any :class:`~basin.core.types.Kernel`.
         x0_or_num_chains: starting points ``[chains, *event]`` (float32 or float64, finite; left
-            untouched), or a number of chains, which then start from ``energy.sample_base``.
+            untouched), or a number of chains, which then start from ``energy.sample_base``. Whole
+            numbers, for kernels of those, are kept in the same types.
         num_steps: steps after warm-up, before thinning; at least ``thin``.
         num_warmup: steps thrown away first. A kernel with a ``target_acceptance`` has its
             ``step_size`` adapted to it meanwhile, and one with an ``inverse_mass`` that is learned
@@ -95,6 +97,7 @@ def sample(
     path = energy_or_path if isinstance(energy_or_path, Path) else None
     with torch.inference_mode(False), torch.no_grad():
         energy: Any = energy_or_path if path is None else path(0.0)
+        require_same_support(kernel, energy)
         generator = _generator(seed, energy, x0_or_num_chains)
         x0 = initial_positions(energy, x0_or_num_chains, generator)
         check_step_size = check_step_size and hasattr(kernel, "unadjusted_step_size")

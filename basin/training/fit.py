@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from basin.core.conditions import Given
 from basin.core.describe import describe
-from basin.core.discrete import is_enumerable, whole_numbers
+from basin.core.discrete import whole_numbers
 from basin.core.inspect import require_score_trainable
 from basin.core.precision import evaluated
 from basin.core.streams import stream
@@ -31,9 +31,10 @@ from basin.datasets.load import Dataset
 from basin.datasets.rows import Rows
 from basin.energies.composed.standardised import Standardised
 from basin.objectives.dual_score_matching import DualScoreMatching
-from basin.partition.enumeration import enumeration
+from basin.partition.enumeration import can_enumerate, enumeration
 from basin.partition.log_z import LogZNotEstimated
 from basin.sampling.progress import Progress
+from basin.sampling.support import require_same_support
 from basin.training.adam import Adam
 from basin.training.average import WeightAverage
 from basin.training.build import build_energy, build_objective, load_data
@@ -347,9 +348,13 @@ class _Job:
             if is_of_states:
                 raise ValueError(
                     f"{name} is for rows of real numbers, got {self.data.density!r}, a law of "
-                    "whole numbers; take PseudoLikelihood, RatioMatching or ConcreteScoreMatching "
-                    f"with basin.energies.CategoricalMLP({self.data.event_shape})"
+                    "whole numbers; take PseudoLikelihood, RatioMatching, ConcreteScoreMatching or "
+                    "ContrastiveDivergence(Gibbs()) with basin.energies.CategoricalMLP"
+                    f"({self.data.event_shape})"
                 )
+            kernel = getattr(self.objective, "kernel", None)
+            if kernel is not None:
+                require_same_support(kernel, self.core)
             return
         if self.is_standardised:
             raise ValueError(
@@ -596,7 +601,7 @@ class _Job:
     def _log_z_of_states(self, num_states: int) -> Any:
         """The sum over every row of whole numbers, where there are few enough."""
         shape = self.data.event_shape
-        is_small = is_enumerable(torch.Size(shape).numel(), num_states)
+        is_small = can_enumerate(self.core, shape, num_states)
         if not is_small or self.initial_condition is not None:
             return None
         return enumeration(self.core, event_shape=shape, num_states=num_states).to_json()

@@ -31,11 +31,12 @@ from basin.core.validation import (
 )
 from basin.energies.composed.standardised import Standardised
 from basin.energies.networks.layers import BLOCK_ROWS
-from basin.mcmc.gibbs import gibbs_sweep
+from basin.partition.enumeration import can_enumerate
 from basin.partition.log_z import LogZ, LogZNotEstimated
+from basin.samplers.block_gibbs import BlockGibbs
+from basin.samplers.gibbs import Gibbs
 from basin.samplers.mala import MALA
 from basin.samplers.reverse_diffusion import ReverseDiffusion
-from basin.sampling.progress import Progress
 from basin.sampling.run import sample
 from basin.training.build import build_energy
 from basin.training.check_log_z import LogZCheck, check_log_z
@@ -224,8 +225,9 @@ class Run:
         level down to sigma (``num_steps`` steps), then a tenth as many MALA steps at sigma, which
         remove their local bias. Without: MALA from the Gaussian of the training rows, ``num_steps``
         steps after warm-up; its chains may not cross between far modes. Rows of whole numbers:
-        exact draws where all states can be summed (2^20), else ``num_steps / 10`` Gibbs sweeps
-        from uniform rows, with the same caution.
+        exact draws where all states can be summed (2^20; of the hidden units where those are
+        fewer), else ``num_steps / 10`` Gibbs sweeps from uniform rows, or ``num_steps`` of block
+        Gibbs where there are hidden units, with the same caution.
 
         Args:
             n: how many draws.
@@ -286,16 +288,22 @@ class Run:
         device = next(core.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
         shape = self.event_shape
+        if hasattr(core, "energies_of_smaller_side") and can_enumerate(core, shape, num_states):
+            return core.sample(n, generator)
         if is_enumerable(math.prod(shape), num_states):
             energies = energies_of_all_states(core, shape, num_states)
             return draw_states(energies, n, shape, num_states, generator)
-        chains = uniform_states(n, shape, num_states, generator)
-        num_sweeps = max(1, num_steps // _STEPS_A_SWEEP)
-        with Progress("sampling", num_sweeps, progress) as bar:
-            for sweep in range(num_sweeps):
-                chains = gibbs_sweep(core, chains, num_states, generator)
-                bar.advance_to(sweep + 1, "")
-        return chains
+        has_blocks = BlockGibbs.fits(core)
+        chains = sample(
+            core,
+            BlockGibbs() if has_blocks else Gibbs(num_states),
+            uniform_states(n, shape, num_states, generator).to(next(core.parameters()).dtype),
+            num_steps=num_steps if has_blocks else max(1, num_steps // _STEPS_A_SWEEP),
+            seed=generator,
+            progress=progress,
+            keep="last",
+        )
+        return chains.last
 
     def _sample_one_level(
         self, core: Any, n: int, generator: torch.Generator, num_steps: int, progress: bool

@@ -92,7 +92,7 @@ def test_builds_from_defaults_and_is_frozen(kind):
 
 
 def test_says_which_rows_it_is_for(kind):
-    assert kind.support in SUPPORTS
+    assert kind().support in SUPPORTS
 
 
 def test_returns_a_scalar_loss_with_detached_terms(kind):

@@ -156,7 +156,7 @@ def test_meanings_blindness_and_description():
     generator = torch.Generator().manual_seed(0)
     state = objective.init(rows(100), generator)
     loss = objective(parabola, rows(20), state, generator)
-    assert set(loss.terms) == set(objective.meanings)
+    assert {*loss.terms, "changed"} == set(objective.meanings)
     assert "far mode" in objective.blindness(state)
     assert objective.alarm({name: float(term) for name, term in loss.terms.items()}) == ""
     assert objective.calmer() == PersistentContrastiveDivergence(

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 import basin
 from basin.cli.job import draw_with
 from basin.cli.main import main
+from basin.cli.train import _choose
 from basin.core.discrete import state_numbers
 from basin.datasets import IsingLattice
-from basin.energies import MLP, CategoricalMLP, Ising, NoiseConditional, Standardised
+from basin.energies import (
+    MLP,
+    CategoricalMLP,
+    Ising,
+    NoiseConditional,
+    RestrictedBoltzmannMachine,
+    Standardised,
+)
+from basin.evaluation import kl_to_truth
 from basin.objectives import (
     ConcreteScoreMatching,
     DenoisingScoreMatching,
     PseudoLikelihood,
     RatioMatching,
 )
-from basin.samplers import MALA
+from basin.samplers import MALA, Gibbs, GibbsWithGradients
 from basin.training import evaluate
 from helpers.statistics import THRESHOLD
 
@@ -111,6 +121,62 @@ def test_the_shell_trains_a_table_of_categories(tmp_path, capsys):
     assert "held_out_log_likelihood" in capsys.readouterr().out
 
 
+def test_the_shell_trains_a_boltzmann_machine_by_persistent_contrastive_divergence(tmp_path):
+    """Rows of a lattice, through train, sample and back, with block Gibbs."""
+    lattice = IsingLattice(2, coupling=0.5)
+    table = lattice.sample(600, torch.Generator().manual_seed(0)).int().tolist()
+    lines = "\n".join(",".join(map(str, row)) for row in table)
+    (tmp_path / "table.csv").write_text(f"a,b,c,d\n{lines}\n")
+    words = ["train", str(tmp_path / "table.csv"), "--out", str(tmp_path / "run")]
+    words += ["--objective", "PersistentContrastiveDivergence", "--objective.kernel", "BlockGibbs"]
+    words += ["--objective.num_steps", "1", "--objective.num_chains", "256"]
+    words += ["--energy", "RestrictedBoltzmannMachine", "--energy.num_hidden", "3"]
+    words += ["--num_steps", "500", "--batch_size", "256", "--learning_rate", "0.05"]
+    words += ["--warmup_steps", "10", "--ema_decay", "0.95"]
+    words += ["--sampler", "GibbsWithGradients", "--num_samples", "100"]
+    assert main(words) == 0
+    run = basin.load(tmp_path / "run")
+    assert run.config["objective"]["kernel"] == {"class": "BlockGibbs"}
+    assert run.num_states == 2
+    untrained = RestrictedBoltzmannMachine(4, 3)
+    found, before = (float(kl_to_truth(energy, lattice)) for energy in (run.energy, untrained))
+    assert found < 0.1 < 0.2 * before
+    drawn = torch.from_numpy(np.load(tmp_path / "run" / "samples.npz")["samples"])
+    assert drawn.shape == (100, 4)
+    assert drawn.unique().tolist() == [0.0, 1.0]
+
+
+def test_the_default_energy_of_a_kernel_of_whole_numbers_is_one_of_categories():
+    words = ["--objective.kernel", "Gibbs", "--objective.kernel.num_states=3"]
+    settings = {"objective": {"class": "ContrastiveDivergence"}}
+    assert _choose(settings, words)[0]["energy"].kind is CategoricalMLP
+    assert _choose(settings, [])[0]["energy"].kind is MLP
+
+
+@pytest.mark.statistical
+def test_many_states_with_hidden_units_are_drawn_exactly_or_by_block_gibbs():
+    """Units without couplings: each is a coin of probability 1 / (1 + exp(-0.7))."""
+    x = (torch.rand(64, 30, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    for num_hidden in (2, 21):
+        energy = RestrictedBoltzmannMachine(30, num_hidden)
+        with torch.no_grad():
+            energy.weight.zero_()
+            energy.visible_bias.fill_(0.7)
+        run = basin.fit(energy, x, RatioMatching(), num_steps=1, learning_rate=1e-9)
+        draws = run.sample(400, seed=0, num_steps=5)
+        p = 1 / (1 + math.exp(-0.7))
+        error = math.sqrt(p * (1 - p) / draws.numel())
+        assert abs(float(draws.mean()) - p) < 3.9 * error
+        assert (run.log_z is None) == (num_hidden > 20)
+
+
+def test_kernels_of_whole_numbers_draw_in_the_shell_too(run):
+    for kernel in (Gibbs(), GibbsWithGradients()):
+        assert draw_with(kernel, run, 5, seed=0).unique().tolist() == [0.0, 1.0]
+    with pytest.raises(ValueError, match="num_states must be that of Ising, 2, got 3"):
+        draw_with(Gibbs(3), run, 5, seed=0)
+
+
 def test_a_sampler_of_real_numbers_is_refused(run):
-    with pytest.raises(ValueError, match="got MALA, which moves real ones"):
+    with pytest.raises(ValueError, match=r"must move whole numbers.*got MALA, which moves real"):
         draw_with(MALA(0.1), run, 5, seed=0)

@@ -7,6 +7,7 @@ T > 1 flattens the landscape, T < 1 sharpens it. Cost: that of the energy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,6 +50,18 @@ class Tempered(nn.Module):
     def score(self, x: Tensor) -> Tensor:
         """s(x) / T, shape of ``x``."""
         return member_score(self.energy, x) / self.temperature
+
+    @property
+    def of_one_hot(self) -> Callable[[Tensor], Tensor]:
+        """E / T of one-hot rows, for an energy of categories that offers it."""
+        of_one_hot = self.energy.of_one_hot
+        return lambda rows: of_one_hot(rows) / self.temperature
+
+    @property
+    def conditional_energies(self) -> Callable[[Tensor, int], Tensor]:
+        """E / T for each value of a coordinate, for an energy that offers them."""
+        conditional_energies = self.energy.conditional_energies
+        return lambda x, coordinate: conditional_energies(x, coordinate) / self.temperature
 
     def sample_base(self, n: int, generator: torch.Generator) -> Tensor:
         """Where chains may start: the energy's own base law, at temperature 1."""

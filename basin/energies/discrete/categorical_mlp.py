@@ -77,10 +77,16 @@ class CategoricalMLP(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """E(x), ``[batch]``."""
-        h = self._code(flatten_event(self, x, self.event_shape))
-        for layer in self.layers:
-            h = self._activation.value(layer(h))
-        return self.output(h).squeeze(-1)
+        return self._of_code(self._code(flatten_event(self, x, self.event_shape)))
+
+    def of_one_hot(self, rows: Tensor) -> Tensor:
+        """E of rows as one-hot vectors ``[batch, *event, K]``, ``[batch]``; defined between them.
+
+        Its gradient is what samplers look at to choose a change.
+        """
+        hot = rows.reshape(len(rows), -1, self.num_states)
+        code = hot[..., 1] - hot[..., 0] if self.num_states == 2 else hot.flatten(1)
+        return self._of_code(code)
 
     @property
     def log_z(self) -> float:
@@ -98,6 +104,11 @@ class CategoricalMLP(torch.nn.Module):
     def extra_repr(self) -> str:
         """Shown by ``print``."""
         return f"num_states={self.num_states}, activation={self.activation!r}"
+
+    def _of_code(self, h: Tensor) -> Tensor:
+        for layer in self.layers:
+            h = self._activation.value(layer(h))
+        return self.output(h).squeeze(-1)
 
     def _code(self, flat: Tensor) -> Tensor:
         if self.num_states == 2:

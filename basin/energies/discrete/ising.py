@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from basin.core.discrete import draw_states, energies_of_all_states, uniform_states
 from basin.core.references import Reference
 from basin.core.room import take_room
-from basin.core.validation import all_finite
+from basin.energies.discrete.pairs import as_given, given_pairs, numbers_of_shape, pairs_of, upper
 from basin.energies.networks.layers import as_event_shape, flatten_event
 
 __all__ = ["Ising"]
@@ -66,23 +66,25 @@ class Ising(nn.Module):
         self.dim = dim if isinstance(dim, int) else self.event_shape
         size = torch.Size(self.event_shape).numel()
         take_room("dim", size, size)
-        matrix = numbers_of_shape("couplings", couplings, (size, size))
-        if not torch.allclose(matrix, matrix.mT):
-            skew = float((matrix - matrix.mT).abs().max())
-            raise ValueError(
-                f"couplings must be symmetric, got a difference of {skew:.3g} across the diagonal"
-            )
-        row, column = torch.triu_indices(size, size, offset=1)
+        pairs = given_pairs("couplings", couplings, size)
         self.couplings = as_given(couplings)
         self.fields = as_given(fields)
         kind = torch.get_default_dtype()
-        self.pair_weights = nn.Parameter(matrix[row, column].to(kind))
+        self.pair_weights = nn.Parameter(pairs.to(kind))
         self.unit_weights = nn.Parameter(numbers_of_shape("fields", fields, (size,)).to(kind))
 
     def forward(self, x: Tensor) -> Tensor:
         """E(x), ``[batch]``; defined for all real x, of which 0 and 1 are meant."""
         spins = 2 * flatten_event(self, x, self.event_shape) - 1
-        return -((spins @ self._upper()) * spins).sum(1) - spins @ self.unit_weights
+        pairs = upper(self.pair_weights, len(self.unit_weights))
+        return -((spins @ pairs) * spins).sum(1) - spins @ self.unit_weights
+
+    def conditional_energies(self, x: Tensor, coordinate: int) -> Tensor:
+        """E with unit i at 0 and at 1, up to a constant a row, ``[batch, 2]``; d products a row."""
+        spins = 2 * flatten_event(self, x, self.event_shape) - 1
+        couplings = pairs_of(self.pair_weights, len(self.unit_weights), coordinate)
+        field = spins @ couplings + self.unit_weights[coordinate]
+        return torch.stack([field, -field], dim=1)
 
     @property
     def log_z(self) -> float:
@@ -99,29 +101,8 @@ class Ising(nn.Module):
 
     def coupling_matrix(self) -> Tensor:
         """J as it is now, symmetric with a diagonal of zeros, ``[d, d]``."""
-        upper = self._upper()
-        return upper + upper.mT
-
-    def _upper(self) -> Tensor:
-        size = len(self.unit_weights)
-        row, column = torch.triu_indices(size, size, offset=1, device=self.pair_weights.device)
-        return self.pair_weights.new_zeros(size, size).index_put((row, column), self.pair_weights)
+        pairs = upper(self.pair_weights, len(self.unit_weights))
+        return pairs + pairs.mT
 
     def _energies(self) -> Tensor:
         return energies_of_all_states(self, self.event_shape, 2)
-
-
-def numbers_of_shape(name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
-    """``value`` as float64 of that shape: a single number is repeated."""
-    numbers = torch.as_tensor(value, dtype=torch.float64)
-    all_finite(name, numbers.reshape(-1))
-    if numbers.ndim and numbers.shape != shape:
-        raise ValueError(
-            f"{name} must be a number or have shape {shape}, got {tuple(numbers.shape)}"
-        )
-    return numbers.expand(shape).clone()
-
-
-def as_given(value: Any) -> Any:
-    """A number, or nested lists of them: what a description holds."""
-    return torch.as_tensor(value, dtype=torch.float64).tolist()

@@ -16,15 +16,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from basin.cli.choices import FAMILIES, METRICS, Family
+from basin.cli.parser import Parser, first_sentence
 from basin.core.types import Kernel, Objective
 from basin.mcmc.metric import Metric
 
-__all__ = ["Component", "choose"]
+__all__ = ["Component", "add_component", "choose", "taken"]
 
 _FAMILY_OF: Mapping[type, Family] = {
     Kernel: FAMILIES["sampler"],
     Objective: FAMILIES["objective"],
     Metric: METRICS,
+}
+
+
+TITLES = {
+    "energy": "energy: the network E(x), low where x is likely",
+    "objective": "objective: what training minimises",
+    "sampler": "sampler: the Markov chain that draws the report's samples",
 }
 
 
@@ -67,7 +75,7 @@ def choose(
         if family is None:
             continue
         where = f"{path}.{name}"
-        named, left = _taken(where, left)
+        named, left = taken(where, left)
         default = (defaults or {}).get(name, parameter.default)
         if named is None and default is parameter.empty:
             raise ValueError(
@@ -79,12 +87,67 @@ def choose(
     return Component(path, kind, inner, defaults or {}), left
 
 
+def add_component(
+    parser: Parser, name: str, members: Mapping[str, type], chosen: Component | None
+) -> None:
+    """Show a family's classes, and the options of the one that was chosen."""
+    group = parser.add_argument_group(TITLES[name])
+    lines = "; ".join(f"{member} ({first_sentence(kind)})" for member, kind in members.items())
+    group.add_argument(
+        f"--{name}.class",
+        metavar="NAME",
+        default=None if chosen is None else _name_of(chosen.kind, members),
+        help=f"one of: {lines}; or the dotted path of a class of yours",
+    )
+    for component in () if chosen is None else (chosen, *chosen.all_inner()):
+        parameters = set(inspect.signature(component.kind).parameters)
+        hidden = FAMILIES[name].hidden if component is chosen else frozenset()
+        skip: set[str | int] = {*(hidden & parameters), *component.inner}
+        if component is not chosen:
+            group.add_argument(
+                f"--{component.path}.class",
+                metavar="NAME",
+                default=component.kind.__name__,
+                help="a class of its family: " + first_sentence(component.kind),
+            )
+        _resolve_annotations(component.kind)
+        group.add_class_arguments(
+            component.kind, component.path, as_group=False, instantiate=False, skip=skip
+        )
+        parser.set_defaults(
+            {
+                f"{component.path}.{parameter}": value
+                for parameter, value in component.defaults.items()
+                if parameter not in component.inner
+            }
+        )
+
+
+def _name_of(chosen: type, members: Mapping[str, type]) -> str:
+    own = members.get(chosen.__name__) is chosen
+    return chosen.__name__ if own else f"{chosen.__module__}.{chosen.__qualname__}"
+
+
+def _resolve_annotations(kind: type) -> None:
+    """Give the constructor types in place of their names.
+
+    The parser looks names up in the module of the class alone; those of a base class, which may
+    come from elsewhere, would cost it the types of all parameters.
+    """
+    own = getattr(kind.__init__, "__annotations__", {})
+    found = _type_hints(kind)
+    own.update({name: found[name] for name in own if name in found})
+
+
+def _type_hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind if hasattr(kind, "__dataclass_fields__") else kind.__init__)
+
+
 def _family_of(kind: type, parameter: str) -> Family | None:
-    hints = typing.get_type_hints(kind if hasattr(kind, "__dataclass_fields__") else kind.__init__)
-    return _FAMILY_OF.get(hints.get(parameter, None))  # type: ignore[arg-type]
+    return _FAMILY_OF.get(_type_hints(kind).get(parameter, None))  # type: ignore[arg-type]
 
 
-def _taken(where: str, words: Sequence[str]) -> tuple[str | None, list[str]]:
+def taken(where: str, words: Sequence[str]) -> tuple[str | None, list[str]]:
     """The class that ``--where NAME`` names, the last one said, and the other words."""
     options = (f"--{where}", f"--{where}.class")
     named, left = None, []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 
 import pytest
 
-from basin.cli.choices import as_arguments, read_settings
+from basin.cli.choices import FAMILIES, as_arguments, read_settings
 from basin.cli.components import choose
 from basin.cli.train import _choose, _make_parser
 from basin.core.types import Kernel, Objective
@@ -112,8 +113,21 @@ def test_what_is_wrong_is_named(words, match):
 def test_kernels_around_kernels_and_lists_of_numbers_come_from_the_shell(words, kernel):
     settings, left = read_settings(["rings", "--out", "x", "--sampler", *words])
     components, left = _choose(settings, left)
-    given = _make_parser(components).parse(left)
+    given = _make_parser(components).parse_and_build(left)
     assert components["sampler"].build(given["sampler"]) == kernel
+
+
+@pytest.mark.parametrize("family", ["energy", "objective", "sampler"])
+def test_the_shell_knows_the_type_of_every_parameter(family):
+    """One that it cannot resolve takes anything, and a list of numbers stays text or a list."""
+    for name, kind in FAMILIES[family].members().items():
+        inner = {"kernel": "MALA", "objective": "SlicedScoreMatching"}
+        parameters = inspect.signature(kind).parameters
+        words = [f"--{family}.{n}={inner[n]}" for n in parameters if n in inner]
+        settings, left = read_settings([f"--{family}", name, *words])
+        components, left = _choose(settings, left)
+        for action in _make_parser(components)._actions:
+            assert "Unvalidated" not in str(getattr(action, "_typehint", "")), (name, action.dest)
 
 
 def test_a_settings_file_nests_the_same_way():

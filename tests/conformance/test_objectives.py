@@ -32,6 +32,7 @@ OBJECTIVES = sorted(
 FAMILIES = [
     basin.objectives,
     basin.samplers,
+    basin.mcmc,
     basin.schedules,
     basin.energies,
     basin.datasets,

@@ -247,7 +247,7 @@ def test_calmer_takes_half_the_step_and_twice_the_steps():
 
 def test_the_kernel_is_described_and_built_again():
     objective = ContrastiveDivergence(MALA(0.05), 7)
-    assert build(describe(objective), [basin.objectives, basin.samplers]) == objective
+    assert build(describe(objective), [basin.objectives, basin.samplers, basin.mcmc]) == objective
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_meanings_blindness_and_description():
     assert objective.calmer() == PersistentContrastiveDivergence(
         MALA(0.01), 2 * objective.num_steps
     )
-    assert build(describe(objective), [basin.objectives, basin.samplers]) == objective
+    assert build(describe(objective), [basin.objectives, basin.samplers, basin.mcmc]) == objective
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_facts_terms_and_description():
     assert objective.alarm({name: float(term) for name, term in loss.terms.items()}) == ""
     assert "far modes" in objective.blindness(state)
     assert objective.calmer().num_steps == 2 * objective.num_steps
-    assert build(describe(objective), [basin.objectives, basin.samplers]) == objective
+    assert build(describe(objective), [basin.objectives, basin.samplers, basin.mcmc]) == objective
 
 
 def test_each_row_keeps_its_condition_and_its_level():

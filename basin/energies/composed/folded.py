@@ -44,7 +44,7 @@ class Folded(nn.Module):
 
     Args:
         energy: any energy, asked for values between the walls only.
-        lower, upper: walls, a number or one for each coordinate; -inf and inf where there is none.
+        lower, upper: walls, a number or one for each coordinate; None where there is none.
 
     Raises:
         ValueError: ``lower`` is not below ``upper``.
@@ -62,10 +62,20 @@ class Folded(nn.Module):
 
     walls: Tensor
 
-    def __init__(self, energy: Any, lower: Any = 0.0, upper: Any = torch.inf) -> None:
+    def __init__(self, energy: Any, lower: Any = 0.0, upper: Any = None) -> None:
         super().__init__()
         self.energy = energy
         self.register_buffer("walls", torch.stack(_walls(lower, upper)))
+
+    @property
+    def lower(self) -> Any:
+        """As it was given: a number, a list or None."""
+        return _as_given(self.walls[0])
+
+    @property
+    def upper(self) -> Any:
+        """As it was given: a number, a list or None."""
+        return _as_given(self.walls[1])
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -102,8 +112,7 @@ class Folded(nn.Module):
 
 def _walls(lower: Any, upper: Any) -> _Walls:
     """In float64 and of one shape, or a ``ValueError``; without two walls the period is zero."""
-    low = torch.as_tensor(lower, dtype=torch.float64)
-    high = torch.as_tensor(upper, dtype=torch.float64)
+    low, high = _numbers(lower, -torch.inf), _numbers(upper, torch.inf)
     if low.ndim and high.ndim and low.shape != high.shape:
         raise ValueError(
             f"lower and upper must be numbers or of one shape, got {tuple(low.shape)} and "
@@ -117,3 +126,18 @@ def _walls(lower: Any, upper: Any) -> _Walls:
     period = torch.where(has_both, 2 * (high - low), 0.0)
     frequency = torch.where(has_both, 1 / period, 0.0)
     return _Walls(low, high, start, period, frequency)
+
+
+def _numbers(wall: Any, nowhere: float) -> Tensor:
+    """A wall as float64, ``nowhere`` where it is None."""
+    if isinstance(wall, Tensor):
+        return wall.to(torch.float64)
+    given = [nowhere if w is None else w for w in (wall if hasattr(wall, "__len__") else [wall])]
+    numbers = torch.tensor(given, dtype=torch.float64)
+    return numbers if hasattr(wall, "__len__") else numbers[0]
+
+
+def _as_given(wall: Tensor) -> Any:
+    """A row of walls as JSON has it, which knows no infinity."""
+    given = [float(w) if bool(w.isfinite()) else None for w in wall.reshape(-1)]
+    return given if wall.ndim else given[0]

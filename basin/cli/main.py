@@ -88,6 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         if debug:
             raise
+        if arguments is None:  # what is left is one line; another Ctrl-C would tear it
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         return _report(error, given)
 
 
@@ -106,7 +108,7 @@ def _run(given: list[str]) -> int:
         mend = f"did you mean {close[0]}?" if close else f"one of: {', '.join(COMMANDS)}"
         raise ValueError(f"command must be known, got {command!r}; {mend}")
     # `kill` and a scheduler's time limit end as Ctrl-C does: with a checkpoint.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
     return _import(command).run(rest)
 
 
@@ -131,6 +133,14 @@ def _leave(number: int, frame: Any) -> NoReturn:
     with suppress(OSError):
         os.write(2, b"basin: error: interrupted\n")
     os._exit(130)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """As Ctrl-C, also where that is ignored (``nohup``, a job in the background of a script)."""
+    del number, frame
+    if not callable(signal.getsignal(signal.SIGINT)):
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 class _Unheard:
@@ -163,16 +173,16 @@ def _make_streams_safe() -> None:
 def _report(error: BaseException, given: list[str]) -> int:
     """Print the one line and choose the exit code."""
     if isinstance(error, KeyboardInterrupt):
-        message, code = str(error) or "interrupted", 130
+        message, code = str(error) or f"interrupted{_go_on(given, '; ')}", 130
     elif type(error).__name__ == "RunFolderError":
         message, code = str(error), 3
     elif isinstance(error, OSError) and _is_full_disk(error):
         where = f"{error.filename} could not be written: " if error.filename else ""
+        said = error.strerror or ""
+        message = said if "disk is full" in said else f"{where}the disk is full; free some space"
+        message += _go_on(given, ", then ") or ", then repeat the command"
         code = 1
-        message = f"{where}the disk is full; free some space, then repeat the command, "
-        message += "or go on with a run by basin resume DIR"
-        message = str(error) if "disk is full" in str(error) else message
-    elif isinstance(error, ArithmeticError):
+    elif isinstance(error, ArithmeticError) or type(error).__name__ == "DivergenceError":
         message, code = str(error), 1
     elif isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         message, code = f"memory is not enough: {error}; ask for fewer rows or a smaller batch", 1
@@ -185,6 +195,23 @@ def _report(error: BaseException, given: list[str]) -> int:
         code = 1
     print(f"basin: error: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+def _go_on(given: list[str], joint: str) -> str:
+    """How to go on with the run of this command; nothing where there is none to go on with."""
+    if given[:1] == ["resume"] and len(given) > 1:
+        folder = given[1]
+    elif given[:1] == ["train"] and "--out" in given[:-1]:
+        folder = given[given.index("--out") + 1]
+    else:
+        folder = next((w.removeprefix("--out=") for w in given if w.startswith("--out=")), "")
+    is_run = given[:1] in (["train"], ["resume"]) and folder and _has_content(folder)
+    return f"{joint}go on with: basin resume {folder}" if is_run else ""
+
+
+def _has_content(folder: str) -> bool:
+    path = os.path.join(folder, "config.json")
+    return os.path.isfile(path) and os.path.getsize(path) > 0
 
 
 def _is_missing_extra(error: BaseException) -> bool:

@@ -24,6 +24,7 @@ from basin.training.errors import TrainingDiverged as TrainingDiverged
 from basin.training.errors import TrainingInterrupted as TrainingInterrupted
 from basin.training.evaluate import CHECKS as CHECKS
 from basin.training.evaluate import evaluate as evaluate
+from basin.training.event_file import EventFile as EventFile
 from basin.training.finish import chosen_and_other as chosen_and_other
 from basin.training.finish import log_z_at_top as log_z_at_top
 from basin.training.finish import log_z_down_the_ladder as log_z_down_the_ladder
@@ -33,6 +34,7 @@ from basin.training.fit import fit as fit
 from basin.training.fit import resume as resume
 from basin.training.folder import FORMAT as FORMAT
 from basin.training.folder import claim as claim
+from basin.training.folder import give_up as give_up
 from basin.training.folder import load_weights as load_weights
 from basin.training.folder import other_files as other_files
 from basin.training.folder import read_config as read_config
@@ -57,11 +59,13 @@ from basin.training.trend import loss_curves as loss_curves
 from basin.training.trend import series as series
 from basin.training.trend import trend as trend
 from basin.training.writable import in_words as in_words
+from basin.training.writable import is_full_disk as is_full_disk
 from basin.training.writable import require_writable as require_writable
 
 __all__ = [
     "Adam",
     "CHECKS",
+    "EventFile",
     "FORMAT",
     "History",
     "LOCK",
@@ -91,7 +95,9 @@ __all__ = [
     "evaluate",
     "faults",
     "fit",
+    "give_up",
     "in_words",
+    "is_full_disk",
     "latest_checkpoint",
     "learned_parts",
     "load",

@@ -103,23 +103,21 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str
 
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     sha256 = checksum(plain, record)
-    metadata = {"record": json.dumps(record), "sha256": sha256}
+    # One entry: safetensors writes several in any order, and equal runs should be equal files.
+    metadata = {"basin": json.dumps({"record": record, "sha256": sha256})}
     aside = path.with_suffix(f".writing-{os.getpid()}")
     try:
         save_file(plain, aside, metadata=metadata)
+        aside.chmod(0o666 & ~_umask())  # safetensors keeps the file from group and others
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
     except Exception as error:
         aside.unlink(missing_ok=True)
-        if _is_full_disk(error):
-            raise OSError(
-                errno.ENOSPC,
-                f"{path} could not be written: the disk is full; free some space and "
-                "go on with `basin resume` (what was there before is untouched)",
-            ) from error
+        if "No space left" in str(error):  # in safetensors' own words
+            error = OSError(errno.ENOSPC, str(error))
         if isinstance(error, OSError):
-            raise in_words(path.parent, error) from error
+            raise in_words(path, error) from error
         raise
     return sha256
 
@@ -139,9 +137,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} must be a whole safetensors file, got one that cannot be read ({error})"
         ) from error
     try:
-        record = json.loads(metadata["record"])
-        expected = metadata["sha256"]
-    except (KeyError, json.JSONDecodeError) as error:
+        # Files of before there was one entry have two.
+        entry = json.loads(metadata["basin"]) if "basin" in metadata else None
+        record = json.loads(metadata["record"]) if entry is None else entry["record"]
+        expected = metadata["sha256"] if entry is None else entry["sha256"]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise RunFolderError(f"{path} must be written by Basin, got a foreign file") from error
     if checksum(tensors, record) != expected:
         raise RunFolderError(f"{path} must match its checksum, got changed or damaged bytes")
@@ -158,7 +158,8 @@ def checksum(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _is_full_disk(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "No space left" in str(error)
+def _umask() -> int:
+    """Permissions that new files of this process do not get; there is no way but to set it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

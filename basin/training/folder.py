@@ -6,11 +6,11 @@ samples.npz  evaluation.json  report.html  events.out.tfevents*
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from basin.training.writable import in_words, require_writable
 __all__ = [
     "FORMAT",
     "claim",
+    "give_up",
     "load_weights",
     "other_files",
     "read_config",
@@ -77,6 +78,8 @@ def claim(folder: Path, *, overwrite: bool = False) -> Path:
     """
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"out must be a folder, got the file {folder}; give another name")
+    if folder.is_symlink() and not folder.exists():
+        raise RunFolderError(f"out must be a folder, got {folder}, a link that leads nowhere")
     require_utf8("out", folder)
     is_run = any((folder / name).exists() for name in ("config.json", "checkpoint"))
     require_writable(folder)
@@ -105,6 +108,14 @@ def claim(folder: Path, *, overwrite: bool = False) -> Path:
     return folder
 
 
+def give_up(folder: Path) -> None:
+    """Leave a folder that was claimed and holds no run yet, so that the next try may take it."""
+    with suppress(OSError):
+        path = folder / "config.json"
+        if path.stat().st_size == 0:
+            path.unlink()
+
+
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write ``config.json`` aside and rename it."""
     path = folder / "config.json"
@@ -114,11 +125,7 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
         os.replace(aside, path)
     except OSError as error:
         aside.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(
-                errno.ENOSPC, f"{path} could not be written: the disk is full; free some space"
-            ) from error
-        raise in_words(folder, error) from error
+        raise in_words(path, error) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -130,6 +137,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RunFolderError(
             f"run folder must hold a config.json, got {folder} without one; "
             "is it a folder that `basin train --out` wrote?"
+        )
+    if path.stat().st_size == 0:
+        raise RunFolderError(
+            f"{path} must be JSON, got an empty file: the disk was full when the run began, or it "
+            "was killed; nothing was trained, so begin again with overwrite (--overwrite)"
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

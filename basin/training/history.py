@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from basin.training.errors import RunFolderError
+from basin.training.event_file import EventFile
+from basin.training.writable import in_words
 
 __all__ = ["History", "read_history"]
 
@@ -24,33 +27,38 @@ class History:
     def __init__(self, folder: Path | None, records: list[dict[str, Any]] | None = None) -> None:
         self.records = list(records or [])
         self._file = None
-        self._board = None
+        self._board: EventFile | None = None
         if folder is None:
             return
-        path = folder / "history.jsonl"
+        self._path = path = folder / "history.jsonl"
         aside = path.with_suffix(".writing")
-        aside.write_text("".join(_line(record) for record in self.records))
-        os.replace(aside, path)
-        self._file = path.open("a")
-        self._board = _summary_writer(folder, len(self.records) and self.records[-1]["step"])
+        try:
+            aside.write_text("".join(_line(record) for record in self.records))
+            os.replace(aside, path)
+            self._file = path.open("a")
+            self._board = EventFile(folder, self.records[-1]["step"] if self.records else None)
+        except OSError as error:
+            raise in_words(path, error) from error
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a record; it is on its way to the disk when this returns."""
         self.records.append(record)
-        if self._file is not None:
+        if self._file is None or self._board is None:
+            return
+        numbers = {name: value for name, value in _flat(record).items() if name != "step"}
+        try:
             self._file.write(_line(record))
             self._file.flush()
-        if self._board is not None:
-            for name, value in _flat(record).items():
-                if name != "step":
-                    self._board.add_scalar(name, value, record["step"])
+            self._board.add(record["step"], numbers)
+        except OSError as error:
+            raise in_words(self._path, error) from error
 
     def close(self) -> None:
-        """Close the files."""
-        if self._file is not None:
-            self._file.close()
-        if self._board is not None:
-            self._board.close()
+        """Close the files; what a full disk kept from them was said when it was written."""
+        for file in (self._file, self._board):
+            if file is not None:
+                with suppress(OSError):
+                    file.close()
 
 
 def read_history(folder: Path, until_step: int | None = None) -> list[dict[str, Any]]:
@@ -89,10 +97,3 @@ def _flat(record: dict[str, Any]) -> dict[str, float]:
         elif isinstance(value, int | float) and math.isfinite(value):
             numbers[name] = value
     return numbers
-
-
-def _summary_writer(folder: Path, purge_after: int) -> Any:
-    """TensorBoard's writer; its protobuf import costs half a second, so only with a folder."""
-    from torch.utils.tensorboard.writer import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=purge_after + 1 if purge_after else None)

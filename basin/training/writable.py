@@ -1,4 +1,4 @@
-"""Folders that cannot be written to: said about the folder that was asked for, before any work."""
+"""Writing that fails, said about what was asked for: no permission, or a full disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-__all__ = ["in_words", "require_writable"]
+__all__ = ["in_words", "is_full_disk", "require_writable"]
 
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -23,13 +23,25 @@ def require_writable(folder: Path) -> None:
         raise _refused(folder, "no permission, or a read-only disk")
 
 
-def in_words(folder: Path, error: OSError) -> OSError:
-    """The error to raise when writing in ``folder`` failed: itself, unless it was a refusal.
+def in_words(path: Path, error: OSError) -> OSError:
+    """The error to raise when writing ``path`` failed: itself, unless refused or without room.
 
     The system's own names a file that is written aside and renamed, which nobody asked for.
     """
+    if is_full_disk(error):
+        return OSError(
+            errno.ENOSPC,
+            f"{path} could not be written: the disk is full; free some space (what was there "
+            "before is untouched)",
+        )
     is_refusal = error.errno in _REFUSALS
+    folder = path if path.is_dir() else path.parent
     return _refused(folder, error.strerror or "no permission") if is_refusal else error
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether there was no room, or no quota left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _refused(folder: Path, reason: str) -> PermissionError:

@@ -11,21 +11,22 @@ import types
 import pytest
 
 from basin.cli.main import COMMANDS, main
+from basin.sampling.chains import DivergenceError
 
 
 class RunFolderError(ValueError):
     """Stands for the error of the training folder, which main knows by its name."""
 
 
-def fail_with(monkeypatch, error: BaseException) -> None:
-    """Let ``basin data`` raise."""
-    module = types.ModuleType("basin.cli.data")
+def fail_with(monkeypatch, error: BaseException, command: str = "data") -> None:
+    """Let ``basin data``, or another command, raise."""
+    module = types.ModuleType(f"basin.cli.{command}")
 
     def run(arguments):
         raise error
 
     module.run = run
-    monkeypatch.setitem(sys.modules, "basin.cli.data", module)
+    monkeypatch.setitem(sys.modules, f"basin.cli.{command}", module)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,7 @@ def fail_with(monkeypatch, error: BaseException) -> None:
         (ImportError("install pyarrow"), 2, "install pyarrow"),
         (RunFolderError("no folder"), 3, "no folder"),
         (FloatingPointError("step 3: loss is nan"), 1, "step 3: loss is nan"),
+        (DivergenceError("none of the 4 chains is finite"), 1, "error: none of the 4 chains is f"),
         (OSError(errno.ENOSPC, "the disk is full"), 1, "the disk is full"),
         (KeyboardInterrupt("go on with: basin resume x"), 130, "go on with: basin resume x"),
         (KeyboardInterrupt(), 130, "interrupted"),
@@ -173,3 +175,31 @@ def test_nothing_slow_is_imported_before_ctrl_c_can_be_answered():
     script = "import sys, basin.cli.main; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert not {"torch", "numpy", "jsonargparse", "argparse"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("arguments", [["resume", "r"], ["train", "x", "--out", "r"]])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
+def test_a_run_that_can_go_on_is_named(tmp_path, monkeypatch, capsys, arguments, error):
+    monkeypatch.chdir(tmp_path)
+    for module in ("resume", "train"):
+        fail_with(monkeypatch, error, module)
+    main(arguments)
+    assert "basin resume" not in capsys.readouterr().err
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "config.json").write_text("{}")
+    main(arguments)
+    assert capsys.readouterr().err.endswith("go on with: basin resume r\n")
+
+
+def test_a_time_limit_is_heard_where_ctrl_c_is_ignored(monkeypatch):
+    """As under ``nohup``, or in the background of a script."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    module = types.ModuleType("basin.cli.data")
+    module.run = lambda arguments: signal.raise_signal(signal.SIGTERM)
+    monkeypatch.setitem(sys.modules, "basin.cli.data", module)
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert main(["data"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 
 import pytest
+import safetensors.torch
 import torch
 
 from basin.training.checkpoint import (
     checkpoints,
+    checksum,
     latest_checkpoint,
     read_tensors,
     write_checkpoint,
@@ -90,3 +93,19 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
 def test_no_checkpoint_at_all(tmp_path):
     with pytest.raises(RunFolderError, match="must hold a checkpoint"):
         latest_checkpoint(tmp_path)
+
+
+def test_equal_tensors_are_equal_files_and_anyone_may_read_them(tmp_path):
+    paths = [tmp_path / f"{name}.safetensors" for name in "abcdef"]
+    for path in paths:
+        write_tensors(path, TENSORS, {"step": 1, "other": [1, 2]})
+    assert len({path.read_bytes() for path in paths}) == 1
+    (tmp_path / "usual").touch()
+    assert paths[0].stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_files_with_two_entries_of_metadata_are_read(tmp_path):
+    path, record = tmp_path / "old.safetensors", {"step": 1}
+    metadata = {"record": json.dumps(record), "sha256": checksum(TENSORS, record)}
+    safetensors.torch.save_file(TENSORS, path, metadata=metadata)
+    assert read_tensors(path)[1] == record

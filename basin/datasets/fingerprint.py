@@ -65,7 +65,7 @@ def check_fingerprint(name: str, recorded: str, now: str) -> None:
             what = "size and samples agree, but it was written since (a copy has a new time, too)"
     raise ValueError(
         f"{name} must be the data that were recorded, but it changed: {what}; "
-        "restore it, or pass fingerprint=None to use it as it is now"
+        "restore it, or use it as it is now: train a new run (in Python, fingerprint=None)"
     )
 
 

@@ -47,6 +47,8 @@ __all__ = ["Dataset", "load"]
 
 LARGEST_ROUNDING = 0.01
 """A column is refused when float32 rounds it by more than this share of its deviation."""
+ROUNDING_OF_A_CONSTANT = 1e-12
+"""A column whose numbers differ by less than this share of their size has one value."""
 SMALLEST_DEVIATION, LARGEST_DEVIATION = 1e-18, 1e18
 """Beyond these a variance is no normal float32."""
 
@@ -258,8 +260,9 @@ def _of_rows(name: str, raw: RawData, config: Mapping[str, Any]) -> Dataset:
 
 def _varying(raw: RawData, measured: Moments, scale: NDArray[np.float64], rule: str) -> list[int]:
     """Positions of the columns to use; the scale of a constant one that is kept becomes 1."""
-    low, high = measured.smallest.astype(np.float32), measured.largest.astype(np.float32)
-    constant = np.flatnonzero(low == high)
+    low, size = measured.smallest, np.maximum(abs(measured.smallest), abs(measured.largest))
+    # Up to the rounding of float64: what float32 alone would round away is another matter.
+    constant = np.flatnonzero(measured.largest - low <= ROUNDING_OF_A_CONSTANT * size)
     everything = list(range(len(scale)))
     if len(constant) == 0:
         return everything

@@ -140,7 +140,7 @@ def check_numbers(raw: RawData) -> None:
             first += [start + int(row) for row in rows[: ROWS_SHOWN - len(first)]]
     if not counts:
         return
-    what = "number above 3.4e38, which float32 cannot hold," if too_large else "NaN or infinity"
+    what = "numbers above 3.4e38, which float32 cannot hold," if too_large else "NaN or infinity"
     mend = "divide by a constant" if too_large else "fill or drop those rows"
     if raw.columns is None:
         first = raw.where(not_finite[0])
@@ -153,7 +153,7 @@ def check_numbers(raw: RawData) -> None:
         f"(first: {raw.where(not_finite[column])})"
         for column in list(counts)[:COLUMNS_SHOWN]
     )
-    raise ValueError(f"{raw.name} must be finite, got {what}: {listed}; {mend} first")
+    raise ValueError(f"{raw.name} must be finite, got {what.rstrip(',')}: {listed}; {mend} first")
 
 
 def _chunks(raw: RawData) -> Iterator[tuple[int, NDArray[Any]]]:

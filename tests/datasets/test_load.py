@@ -139,7 +139,7 @@ def test_a_changed_file_is_noticed(table):
     x[3, 1] += 1
     np.save(table, x)
     with pytest.raises(
-        ValueError, match="changed: its content differs; restore it, or pass finger"
+        ValueError, match="changed: its content differs; restore it, or use it as it is now"
     ):
         load(**config)
     assert load(**{**config, "fingerprint": None}).num_rows == 60

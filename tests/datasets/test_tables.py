@@ -416,3 +416,11 @@ def test_rows_to_score(tmp_path):
     np.save(tmp_path / "x.npy", np.array([[1.0, np.nan]]))
     with pytest.raises(ValueError, match=r"column 'x1' in 1 row \(first: rows 0"):
         read_rows(tmp_path / "x.npy", (2,))
+
+
+def test_a_column_that_float32_would_round_away_is_not_called_constant(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(50, 2))
+    rows[:, 1] = 1.7e9 + np.arange(50) / 10  # times, in seconds
+    np.save(tmp_path / "x.npy", rows)
+    with pytest.raises(ValueError, match=r"'x1' of .*must fit float32.*subtract a constant"):
+        load(tmp_path / "x.npy")

@@ -11,6 +11,7 @@ num_chains x num_draws x d numbers of memory (``keep="last"``: one draw a chain)
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import Any, Literal
 
@@ -256,6 +257,14 @@ def _is_step_too_large(kernel: Any, energy: Energy, x: Tensor) -> bool:
     return warn_if_step_too_large(energy, x, step_size, _name(kernel))
 
 
+def _wants_noise_level(energy: Any) -> bool:
+    """Whether it is E(x, sigma), which cannot be called with x alone."""
+    if not hasattr(energy, "at") or not isinstance(energy, torch.nn.Module):
+        return False
+    parameter = inspect.signature(energy.forward).parameters.get("sigma")
+    return parameter is not None and parameter.default is parameter.empty
+
+
 def _name(kernel: Kernel) -> str:
     return type(kernel).__name__
 
@@ -285,9 +294,17 @@ def _check(
             "energy_or_path must be a callable [chains, *event] -> [chains] or a Path, got "
             f"{type(energy_or_path).__name__}"
         )
-    if not (hasattr(kernel, "init") and hasattr(kernel, "step")):
+    if isinstance(kernel, type) or not (hasattr(kernel, "init") and hasattr(kernel, "step")):
+        made = f"; make one: {kernel.__name__}()" if isinstance(kernel, type) else ""
         raise TypeError(
-            f"kernel must have init and step, as basin.samplers.Langevin(0.01), got {kernel!r}"
+            "kernel must have init and step, as basin.samplers.Langevin(0.01), got "
+            f"{kernel!r}{made}"
+        )
+    if _wants_noise_level(energy_or_path):
+        name = type(energy_or_path).__name__
+        raise TypeError(
+            f"energy_or_path must be an energy of x alone, got the noise-conditional {name}, whose "
+            f"energies are E(x, sigma); choose a noise level: energy.at(0.1)"
         )
     positive_integer(num_steps=num_steps, thin=thin)
     if isinstance(num_warmup, bool) or not isinstance(num_warmup, int) or num_warmup < 0:

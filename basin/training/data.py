@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ __all__ = ["TrainingData"]
 # Fresh draws of a Density that serve as held-out rows.
 _NUM_VALIDATION_DRAWS = 4096
 _VALIDATION_SEED = 2**31 - 1
+# Rows whose checksum tells one table from another of the same shape.
+_NUM_CHECKED_ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,7 @@ class TrainingData:
             "num_validation_rows": None if validation is None else len(validation),
             "is_conditional": conditioned is not None,
             "is_weighted": sample_weight is not None,
+            "rows_sha256": _checksum(rows),
         }
         return cls(rows, validation, density, description, conditioned)
 
@@ -111,3 +115,11 @@ class TrainingData:
     def is_finite_table(self) -> bool:
         """Whether the rows can be learned by heart."""
         return self.rows.num_rows is not None
+
+
+def _checksum(rows: Rows) -> str | None:
+    """SHA-256 of the first rows of a table, as they are trained on; None for fresh draws."""
+    if rows.num_rows is None:
+        return None
+    first = rows.take(0, min(rows.num_rows, _NUM_CHECKED_ROWS)).cpu().contiguous()
+    return hashlib.sha256(first.flatten().view(torch.uint8).numpy().tobytes()).hexdigest()

@@ -263,6 +263,12 @@ class _Subject:
         cls, run: Run, dataset: Dataset | Density, seed: int, tolerance: float | None = None
     ) -> _Subject:
         seed_number(seed=seed)
+        if not isinstance(dataset, Dataset | Density):
+            raise TypeError(
+                "dataset must be a Density or what basin.datasets.load returned, got "
+                f"{type(dataset).__name__}; write rows of your own to a file and load that: "
+                "numpy.save('rows.npy', x), basin.datasets.load('rows.npy')"
+            )
         generator = stream(seed, "evaluation")
         part = "fresh draws"
         if isinstance(dataset, Density):

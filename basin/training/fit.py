@@ -7,11 +7,12 @@ With ``out`` everything goes into a run folder, and ``resume`` goes on from its 
 
 from __future__ import annotations
 
+import json
 import platform
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +49,7 @@ from basin.training.finish import (
     sigma_by_likelihood,
     stated_by_objective,
 )
-from basin.training.folder import FORMAT, claim, read_config, write_config, write_weights
+from basin.training.folder import FORMAT, claim, give_up, read_config, write_config, write_weights
 from basin.training.history import History, read_history
 from basin.training.lock import locked
 from basin.training.loop import Loop, TrainingState, learned_parts
@@ -64,6 +65,8 @@ __all__ = ["fit", "resume"]
 _NUM_INITIAL_ROWS = 8192
 # Rows looked at in one go where all are.
 _ROWS_AT_ONCE = 65_536
+# Held-out rows from which log Z and its error are estimated; with fewer, training rows do it.
+_FEWEST_ROWS = 2
 # The level of log_prob for a Density when none is asked for, in its own units.
 _DENSITY_SIGMA = 0.1
 
@@ -95,6 +98,7 @@ def fit(
     overwrite: bool = False,
     progress: bool = False,
     on_evaluation: Callable[[nn.Module, dict[str, Any]], None] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> Run:
     """Train ``energy`` on ``x`` by minimising ``objective``; nothing is rescaled in secret.
 
@@ -137,6 +141,7 @@ def fit(
         progress: show a bar, or plain lines when the output is not a terminal.
         on_evaluation: called after each evaluation with the module (in the model's coordinates)
             whose weights would be used now and the record; for pictures and measures of your own.
+        extra: notes of your own, fit for JSON, kept as ``run.config["extra"]`` and by ``resume``.
 
     Returns:
         Run, with ``energy`` holding the chosen weights.
@@ -180,7 +185,7 @@ def fit(
     if isinstance(objective, type) or not isinstance(objective, Objective):
         raise TypeError(f"objective must be one, as DualScoreMatching(), got {objective!r}")
     data = TrainingData.of(x, validation, condition=condition, sample_weight=sample_weight)
-    job = _Job(energy, objective, data, settings, sigma)
+    job = _Job(energy, objective, data, settings, sigma, extra)
     job.check()
     job.fit_base()
     state = job.initial_state()
@@ -189,15 +194,20 @@ def fit(
     if out is None:
         return job.train(state, None, config, History(None), progress, on_evaluation)
     folder = claim(Path(out), overwrite=overwrite)
-    with locked(folder):
-        write_config(folder, config)
-        return job.train(state, folder, config, History(folder), progress, on_evaluation)
+    try:
+        with locked(folder):
+            write_config(folder, config)
+            return job.train(state, folder, config, History(folder), progress, on_evaluation)
+    except BaseException:
+        give_up(folder)
+        raise
 
 
 def resume(
     folder: str | Path,
     x: Any = None,
     *,
+    validation: Tensor | None = None,
     condition: Tensor | None = None,
     sample_weight: Tensor | None = None,
     energy: nn.Module | None = None,
@@ -208,6 +218,7 @@ def resume(
     Args:
         folder: run folder.
         x: the same data as before; None loads what the config names.
+        validation: the same held-out rows as before, where ``fit`` was given some.
         condition: the same as before, where there was one.
         sample_weight: likewise.
         energy: the module, when it is not one of Basin's own.
@@ -216,6 +227,7 @@ def resume(
     A run that is finished is loaded and returned as it is.
 
     Raises:
+        ValueError: the data are not those that the run was started with.
         RunFolderError: the folder is damaged, foreign, or being trained by another process.
     """
     folder = Path(folder)
@@ -223,14 +235,15 @@ def resume(
         return load(folder, energy)
     require_writable(folder)
     with locked(folder):
-        return _resume(folder, x, condition, sample_weight, energy, progress)
+        given = {"condition": condition, "sample_weight": sample_weight}
+        return _resume(folder, x, validation, given, energy, progress)
 
 
 def _resume(
     folder: Path,
     x: Any,
-    condition: Tensor | None,
-    sample_weight: Tensor | None,
+    validation: Tensor | None,
+    beside_rows: Mapping[str, Tensor | None],
     energy: nn.Module | None,
     progress: bool,
 ) -> Run:
@@ -244,15 +257,10 @@ def _resume(
         objective = build_objective(config)
     except (ValueError, TypeError) as error:
         raise RunFolderError(f"{folder / 'config.json'} must describe a run: {error}") from error
-    data = TrainingData.of(
-        load_data(config) if x is None else x,
-        None,
-        condition=condition,
-        sample_weight=sample_weight,
-    )
+    data = TrainingData.of(load_data(config) if x is None else x, validation, **beside_rows)
     _require_same_data(config["data"], data.description)
     settings = Settings.from_json(config["training"])
-    job = _Job(energy, objective, data, settings, config["requested_sigma"])
+    job = _Job(energy, objective, data, settings, config["requested_sigma"], config.get("extra"))
     job.check()
     job.fit_base()
     state = job.initial_state()
@@ -267,12 +275,20 @@ def _resume(
 
 
 def _require_same_data(before: dict[str, Any], now: dict[str, Any]) -> None:
-    for name in ("event_shape", "num_rows", "is_conditional", "is_weighted"):
+    names = "event_shape", "num_rows", "num_validation_rows", "is_conditional", "is_weighted"
+    for name in names:
         if before.get(name, False) != now[name]:
+            held_out = " (give resume the validation of fit)" if "validation" in name else ""
             raise ValueError(
                 f"x must be the data that the run was started with: {name} was {before[name]}, "
-                f"got {now[name]}"
+                f"got {now[name]}{held_out}"
             )
+    # not there in runs of before it was kept
+    if before.get("rows_sha256", now["rows_sha256"]) != now["rows_sha256"]:
+        raise ValueError(
+            "x must be the data that the run was started with, got as many rows with other "
+            "numbers in them (rows_sha256 in config.json is the checksum of the first ones)"
+        )
 
 
 class _Job:
@@ -285,6 +301,7 @@ class _Job:
         data: TrainingData,
         settings: Settings,
         sigma: float | None,
+        extra: Mapping[str, Any] | None,
     ) -> None:
         self.energy = energy
         self.is_standardised = isinstance(energy, Standardised)
@@ -293,6 +310,8 @@ class _Job:
         self.data = data
         self.settings = settings
         self.sigma = sigma
+        self.extra = dict(extra or {})
+        json.dumps(self.extra, allow_nan=False)  # what is no JSON fails here and not at the end
         self.num_threads = settings.num_threads or num_threads_for(self.core, settings.batch_size)
         self.device = next((p.device for p in energy.parameters()), torch.device("cpu"))
         initial = self._to_core(data.initial_rows(_NUM_INITIAL_ROWS, settings.seed))
@@ -322,8 +341,16 @@ class _Job:
         energy: Any = self.core.at(1.0) if has_level else self.core  # type: ignore[operator]
         if self.initial_condition is not None:
             energy = Given(self.core, self.initial_condition[: len(probe)])
+        before = torch.get_rng_state()
         with torch.no_grad():
             batch_of_energies(self.core, probe, evaluated(energy, self.core, probe))
+        if not torch.equal(before, torch.get_rng_state()):
+            torch.set_rng_state(before)
+            raise ValueError(
+                f"{type(self.core).__name__} must be a function of x alone, got one that draws "
+                "random numbers of its own (dropout, or noise on its input): its energies would be "
+                "of no density, and a seed would not give the same bits again; take that out"
+            )
         if self.objective.uses_score:
             require_score_trainable(energy, probe)
 
@@ -427,6 +454,7 @@ class _Job:
             "training": self.settings.to_json(),
             "requested_sigma": self.sigma,
             "num_states": self.num_states,
+            "extra": self.extra,
             "identity": self.identity(),
             "noise_levels": None,
             "sigma": None,
@@ -574,7 +602,11 @@ class _Job:
         """log Z of the weights in use, by what the objective gives; None where nothing does."""
         if self.num_states is not None:
             return self._log_z_of_states(self.num_states)
-        rows = self.initial if self.data.validation is None else self._to_core(self.data.validation)
+        validation = self.data.validation
+        # Errors are taken from how rows differ: one alone says nothing.
+        rows = self.initial
+        if validation is not None and len(validation) >= _FEWEST_ROWS:
+            rows = self._to_core(validation)
         generator = stream(self.settings.seed, "log Z", self.device)
         if hasattr(self.objective, "log_z") and self.initial_condition is None:
             estimate: Any = self.objective

@@ -361,6 +361,11 @@ def load(folder: str | Path, energy: nn.Module | None = None, *, weights: str | 
         )
     name = "model.safetensors"
     if weights is not None and weights != config["weights"]:
+        if config["other_weights"] is None:
+            raise ValueError(
+                f"weights must be {config['weights']!r}, the only ones that this run kept "
+                f"(ema_decay was null), got {weights!r}"
+            )
         if config["other_weights"] != weights:
             raise ValueError(
                 f"weights must be {config['weights']!r} or {config['other_weights']!r}, "

@@ -161,3 +161,19 @@ def test_rows_of_another_dimension_are_refused():
         NoiseConditional(2)(torch.zeros(4, 3), 0.1)
     with pytest.raises(ValueError, match="two rows"):
         NoiseConditional(2).fit_base(torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("sigma", "message"),
+    [
+        (0.0, "sigma must be positive, got 0"),
+        (-1.0, "sigma must be positive, got -1"),
+        (torch.ones(3), r"sigma must be a number or one for each of the 5 rows.*\(3,\)"),
+        (torch.ones(5, 1), r"sigma must be a number or one for each of the 5 rows.*\(5, 1\)"),
+    ],
+)
+def test_noise_levels_that_cannot_be_are_refused(sigma, message):
+    energy = NoiseConditional(2, hidden=(4,))
+    for function in (energy, energy.score):
+        with pytest.raises(ValueError, match=message):
+            function(torch.zeros(5, 2), sigma)

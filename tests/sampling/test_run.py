@@ -295,3 +295,11 @@ def test_autocast_of_the_energy_leaves_the_state_in_full_precision():
         assert (
             sample(energy, kernel, torch.ones(3, 2), num_steps=3).positions.dtype == torch.float32
         )
+
+
+def test_a_class_and_an_energy_of_all_levels_are_told_apart_from_what_is_wanted():
+    energy = basin.energies.NoiseConditional(2, hidden=(4,))
+    with pytest.raises(TypeError, match=r"got <class .*MALA'>; make one: MALA\(\)"):
+        basin.sample(energy.at(0.1), basin.samplers.MALA, torch.zeros(3, 2), num_steps=2)
+    with pytest.raises(TypeError, match=r"noise-conditional NoiseConditional.*energy.at\(0.1\)"):
+        basin.sample(energy, basin.samplers.MALA(), torch.zeros(3, 2), num_steps=2)

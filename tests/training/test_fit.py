@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -324,3 +327,52 @@ def test_a_run_whose_log_z_cannot_be_estimated_is_kept_without_one(tmp_path):
     assert basin.load(tmp_path / "run").log_z is None
     with pytest.raises(ValueError, match="log Z"):
         run.log_prob(x[:2])
+
+
+@pytest.mark.parametrize("num_rows", [6, 10, 14])
+def test_a_handful_of_rows_trains_to_the_end(num_rows, tmp_path):
+    rows = tmp_path / "x.npy"
+    np.save(rows, table(num_rows).numpy())
+    data = basin.datasets.load(rows)
+    energy = Standardised(noise_conditional(), data.shift, data.scale)
+    assert basin.fit(energy, data, **SMALL).log_z is not None
+
+
+def test_an_energy_that_draws_random_numbers_is_refused():
+    with torch.random.fork_rng():
+        layers = nn.Linear(2, 8), nn.Dropout(0.5), nn.SiLU(), nn.Linear(8, 1), nn.Flatten(0)
+    noisy = nn.Sequential(*layers)
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match=r"Sequential must be a function of x alone.*dropout"):
+        basin.fit(noisy, table(), basin.objectives.NoiseContrastiveEstimation(), **SMALL)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_notes_of_ones_own_are_kept(tmp_path):
+    run = basin.fit(noise_conditional(), table(), out=tmp_path / "r", extra={"why": "x"}, **SMALL)
+    assert run.config["extra"] == basin.load(tmp_path / "r").config["extra"] == {"why": "x"}
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        basin.fit(noise_conditional(), table(), extra={"why": object()}, **SMALL)
+
+
+def test_a_start_that_fails_leaves_the_folder_to_the_next(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["basin.training.fit"], "write_config", full)
+        with pytest.raises(OSError, match="No space"):
+            basin.fit(noise_conditional(), table(), out=tmp_path / "r", **SMALL)
+    basin.fit(noise_conditional(), table(), out=tmp_path / "r", **SMALL)
+
+
+def test_a_config_without_a_word_says_that_nothing_was_trained(tmp_path):
+    (tmp_path / "config.json").touch()
+    with pytest.raises(RunFolderError, match=r"got an empty file.*nothing was trained"):
+        basin.load(tmp_path)
+
+
+def test_weights_that_were_not_kept_are_named(tmp_path):
+    basin.fit(noise_conditional(), table(), out=tmp_path / "r", ema_decay=None, **SMALL)
+    with pytest.raises(ValueError, match="'raw', the only ones that this run kept"):
+        basin.load(tmp_path / "r", weights="ema")

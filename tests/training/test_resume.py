@@ -180,3 +180,17 @@ def test_other_rows_than_before_are_refused(tmp_path):
         basin.fit(energy(), stopping, out=tmp_path / "r", **STEPS)
     with pytest.raises(ValueError, match="must be the data that the run was started with"):
         basin.training.resume(tmp_path / "r", rows()[:100])
+    with pytest.raises(ValueError, match="with other numbers in them"):
+        basin.training.resume(tmp_path / "r", rows() + 1)
+
+
+def test_held_out_rows_are_given_again_and_are_the_same_in_number(tmp_path):
+    held_out = rows()[:50] + 0.1
+    whole = basin.fit(energy(), rows(), validation=held_out, **STEPS)
+    stopping = InterruptedRows(rows(), 20, crash)
+    with pytest.raises(RuntimeError):
+        basin.fit(energy(), stopping, validation=held_out, out=tmp_path / "r", **STEPS)
+    for other in (None, held_out[:40]):
+        with pytest.raises(ValueError, match=r"num_validation_rows was 50.*give resume the valid"):
+            basin.training.resume(tmp_path / "r", rows(), validation=other)
+    assert_same(whole, basin.training.resume(tmp_path / "r", rows(), validation=held_out))

@@ -189,7 +189,14 @@ class NoiseConditional(nn.Module):
         return f"activation={self.activation!r}, detail={self.detail}"
 
     def _features(self, flat: Tensor, sigma: Tensor | float) -> _Features:
+        if not isinstance(sigma, Tensor):
+            positive(sigma=sigma)
         level = torch.as_tensor(sigma, dtype=flat.dtype, device=flat.device)
+        if level.ndim > 1 or level.numel() not in (1, len(flat)):
+            raise ValueError(
+                f"sigma must be a number or one for each of the {len(flat)} rows of x, got the "
+                f"shape {tuple(level.shape)}"
+            )
         level = level.reshape(-1, 1).expand(len(flat), 1)
         centred = (flat - self.mean.to(flat)) @ self.rotation.to(flat)
         noise_variance = level.square()

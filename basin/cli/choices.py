@@ -16,6 +16,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -61,6 +63,8 @@ class Family:
             return members[name]
         module, _, last = name.rpartition(".")
         if module:
+            if os.getcwd() not in sys.path:
+                sys.path.insert(0, os.getcwd())  # a module of yours lies where you are
             try:
                 thing = getattr(importlib.import_module(module), last)
             except (ImportError, AttributeError) as error:

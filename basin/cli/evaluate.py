@@ -78,6 +78,7 @@ def run(arguments: list[str]) -> int:
         help="nats that log Z may be off by in a log-likelihood",
     )
     parser.add_argument("--json", action="store_true", help="print evaluation.json, nothing else")
+    job.add_energy(parser)
     given = parser.parse(arguments)
     weights = given["weights"]
     if weights not in (None, "raw", "ema"):
@@ -88,8 +89,8 @@ def run(arguments: list[str]) -> int:
     if given["tolerance"] is not None:
         positive(tolerance=given["tolerance"])
     positive_integer(num_particles=given["num_particles"])
-    chosen = job.open_run(given["folder"])
-    model = job.open_run(given["folder"], weights=weights)
+    chosen = job.open_run(given["folder"], energy=given["energy"])
+    model = job.open_run(given["folder"], weights=weights, energy=given["energy"])
     checks = None if given["checks"] is None else tuple(given["checks"].split(","))
     for name in checks or ():
         if name not in CHECKS:

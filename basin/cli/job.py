@@ -21,6 +21,9 @@ import torch
 from torch import Tensor
 
 import basin
+from basin.cli.choices import FAMILIES
+from basin.cli.parser import Parser
+from basin.core.describe import build, describe, is_own
 from basin.core.discrete import uniform_states
 from basin.core.types import Density, Kernel
 from basin.core.validation import positive_integer
@@ -33,15 +36,17 @@ from basin.schedules import Geometric
 from basin.training import Run, RunFolderError
 from basin.training import load_data as load_training_data
 from basin.training.check_log_z import LogZCheck
-from basin.training.folder import other_files, require_utf8
+from basin.training.folder import other_files, read_config, require_utf8
 from basin.training.lock import LOCK
 from basin.training.writable import in_words, require_writable
 
 __all__ = [
     "DEFAULT_OBJECTIVE",
     "NUM_SAMPLES",
+    "add_energy",
     "build_energy",
     "check_ending",
+    "check_kernel",
     "check_log_z",
     "check_out",
     "data_of",
@@ -50,11 +55,13 @@ __all__ = [
     "default_energy_name",
     "evaluate",
     "evaluate_other_weights",
+    "energy_of",
     "existing_folder",
     "finish",
     "folder_of",
     "load_data",
     "open_run",
+    "own_energy_name",
     "train",
     "write_rows",
 ]
@@ -86,16 +93,31 @@ def load_data(source: str, options: Mapping[str, Any]) -> Dataset:
 
 
 def build_energy(
-    dataset: Dataset, kind: type, settings: Mapping[str, Any], *, standardise: bool = True
+    dataset: Dataset,
+    kind: type,
+    settings: Mapping[str, Any],
+    *,
+    standardise: bool = True,
+    seed: int = 0,
 ) -> torch.nn.Module:
     """An energy of the data's shape; standardised, visibly, unless the data are a density.
 
-    ``standardise`` is False for an objective of whole numbers, which stay what they are.
+    ``standardise`` is False for an objective of whole numbers, which stay what they are. ``seed``
+    is for networks that take their first weights from torch's global generator, as a user's may.
     """
-    energy = kind(_dimension(dataset), **settings)
+    energy = _made_from(kind, _dimension(dataset), settings, seed)
     if dataset.kind == "density" or not standardise:
         return energy
     return Standardised(energy, dataset.shift, dataset.scale)
+
+
+def _made_from(
+    kind: type, dimension: int | tuple[int, ...], settings: Mapping[str, Any], seed: int = 0
+) -> torch.nn.Module:
+    """A network whose first weights follow from the seed; the global generator stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind(dimension, **settings)
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
@@ -103,6 +125,8 @@ def check_out(out: Path, *, overwrite: bool) -> None:
 
     Nothing is removed here: :func:`basin.fit` does that when all input has passed its checks.
     """
+    if out.is_symlink() and not out.exists():
+        raise ValueError(f"--out must be a folder, got {out}, a link that leads nowhere")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {out}")
     require_utf8("--out", out)
@@ -136,16 +160,23 @@ def train(
     *,
     kernel: Kernel | None = None,
     num_samples: int | None = None,
+    energy_settings: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> tuple[Run, dict[str, Any]]:
     """Fit (``settings`` are those of :func:`basin.fit`), then draw, measure and report.
 
+    What the commands after this one need is kept in the run's ``extra``: how to draw, and the
+    ``energy_settings`` from which a class of the user's is made again.
     Returns the run and what ``evaluation.json`` holds.
     """
     if num_samples is not None:
         positive_integer(num_samples=num_samples)
-    run = basin.fit(energy, dataset, objective, out=out, progress=True, **settings)
-    return run, finish(run, dataset, kernel=kernel, num_samples=num_samples)
+    extra: dict[str, Any] = {"num_samples": num_samples}
+    extra["sampler"] = None if kernel is None else describe(kernel)
+    if not is_own(type(_core(energy))):
+        extra["energy_settings"] = dict(energy_settings or {})
+    run = basin.fit(energy, dataset, objective, out=out, progress=True, extra=extra, **settings)
+    return run, finish(run, dataset, kernel=kernel)
 
 
 def finish(
@@ -155,11 +186,16 @@ def finish(
     kernel: Kernel | None = None,
     num_samples: int | None = None,
 ) -> dict[str, Any]:
-    """What follows training: ``samples.npz``, ``evaluation.json`` and ``report.html``."""
+    """What follows training: ``samples.npz``, ``evaluation.json`` and ``report.html``.
+
+    ``kernel`` and ``num_samples`` are those that ``train`` was given, unless others are.
+    """
     from basin.report import write_report
 
     seed = int(run.config["training"]["seed"])
     folder = folder_of(run)
+    kernel = _recorded_kernel(run) if kernel is None else kernel
+    num_samples = num_samples or _extra(run).get("num_samples")
     if num_samples is None:
         num_samples = NUM_SAMPLES[run.config["data"]["kind"]]
     draw(run, folder / "samples.npz", num_samples=num_samples, seed=seed, kernel=kernel)
@@ -200,20 +236,11 @@ def draw_with(
     for, and may not cross between modes. Its step size is in the model's coordinates (for a table
     standardised). Chains of whole numbers start from uniform rows.
     """
-    is_discrete = getattr(kernel, "support", "real") == "discrete"
-    if is_discrete and run.num_states is None:
-        raise ValueError(
-            "--sampler must move real numbers, as the rows of this model are, got "
-            f"{type(kernel).__name__}, which moves whole ones; take MALA"
-        )
-    if run.num_states is not None and not is_discrete:
-        raise ValueError(
-            f"--sampler must move whole numbers, as the rows of this model are, got "
-            f"{type(kernel).__name__}, which moves real ones; leave it out (they are drawn exactly "
-            "where all states can be summed, else by Gibbs sweeps) or take Gibbs"
-        )
+    check_kernel(
+        kernel, is_discrete=run.num_states is not None, has_noise_levels=run.has_noise_levels
+    )
     energy = run.energy
-    core: Any = energy.energy if isinstance(energy, Standardised) else energy
+    core = _core(energy)
     generator = torch.Generator().manual_seed(seed)
     level = run.sigma if sigma is None else sigma
     if run.num_states is not None:
@@ -245,6 +272,55 @@ def draw_with(
         progress=True,
     )
     return energy.restore(chains.last) if isinstance(energy, Standardised) else chains.last
+
+
+def check_kernel(kernel: Kernel | None, *, is_discrete: bool, has_noise_levels: bool) -> None:
+    """Refuse a kernel that cannot move the rows of a model, before the model is trained."""
+    if kernel is None:
+        return
+    name = type(kernel).__name__
+    moves_whole_numbers = getattr(kernel, "support", "real") == "discrete"
+    if moves_whole_numbers and not is_discrete:
+        raise ValueError(
+            "--sampler must move real numbers, as the rows of this model are, got "
+            f"{name}, which moves whole ones; take MALA"
+        )
+    if is_discrete and not moves_whole_numbers:
+        raise ValueError(
+            f"--sampler must move whole numbers, as the rows of this model are, got "
+            f"{name}, which moves real ones; leave it out (they are drawn exactly "
+            "where all states can be summed, else by Gibbs sweeps) or take Gibbs"
+        )
+    needs_levels = isinstance(kernel, AnnealedLangevin) or hasattr(kernel, "down")
+    if needs_levels and not has_noise_levels:
+        raise ValueError(
+            f"--sampler must do without noise levels, which this model has none of, got {name}; "
+            "take MALA, or train a model of all levels (DualScoreMatching)"
+        )
+
+
+def _core(energy: Any) -> Any:
+    """The energy in the model's coordinates."""
+    return energy.energy if isinstance(energy, Standardised) else energy
+
+
+def _extra(run: Run) -> Mapping[str, Any]:
+    return run.config.get("extra") or {}
+
+
+def _recorded_kernel(run: Run) -> Kernel | None:
+    """The kernel that ``basin train --sampler`` was given; one of the user's is not made again."""
+    recorded = _extra(run).get("sampler")
+    if recorded is None:
+        return None
+    try:
+        return build(recorded, [basin.samplers, basin.mcmc])
+    except ValueError:
+        _say(
+            f"drawing without {recorded.get('class')}, a class of yours; afterwards: basin sample "
+            f"{folder_of(run)} --sampler {recorded.get('class')}"
+        )
+        return None
 
 
 def evaluate(
@@ -290,21 +366,66 @@ def folder_of(run: Run) -> Path:
 def existing_folder(folder: str | Path) -> Path:
     """The path of a run folder that is there."""
     path = Path(folder)
+    if path.is_file():
+        raise RunFolderError(f"run folder must be a folder, got the file {path}")
     if not path.is_dir():
         raise RunFolderError(f"run folder must exist, got {path}, which is not there")
     return path
 
 
-def open_run(folder: str | Path, *, weights: str | None = None) -> Run:
-    """``basin.load``, where any way of not being a run folder is one kind of error."""
+def open_run(folder: str | Path, *, weights: str | None = None, energy: str | None = None) -> Run:
+    """``basin.load``, where any way of not being a run folder is one kind of error.
+
+    ``energy`` is the dotted name of the user's class, see :func:`energy_of`.
+    """
     path = existing_folder(folder)
+    own = None if energy is None else energy_of(path, energy)
     try:
-        run = basin.load(path)
+        run = basin.load(path, own)
     except RunFolderError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(f"{path} must be a whole Basin run folder: {error!r}") from error
-    return run if weights is None else basin.load(path, weights=weights)
+    return run if weights is None else basin.load(path, own, weights=weights)
+
+
+def energy_of(folder: Path, name: str) -> torch.nn.Module:
+    """The network of the user's that a run was trained with, made again with fresh weights.
+
+    Nothing that a run folder names is ever imported, so its class is named here once more.
+    """
+    config = read_config(folder)
+    description = config["energy"]
+    is_standardised = description["class"] == "Standardised"
+    inner = description["energy"] if is_standardised else description
+    if inner["class"] != name:
+        raise ValueError(
+            f"--energy must name the class that the run was trained with, {inner['class']}, "
+            f"got {name!r}"
+        )
+    shape = tuple(config["data"]["event_shape"])
+    settings = (config.get("extra") or {}).get("energy_settings") or {}
+    kind = FAMILIES["energy"].find(name)
+    made = _made_from(kind, shape[0] if len(shape) == 1 else shape, settings)
+    if not is_standardised:
+        return made
+    return Standardised(made, description["shift"], description["scale"])
+
+
+def own_energy_name(run: Run) -> str | None:
+    """The dotted name of the run's network, where it is the user's and commands need it."""
+    kind = type(_core(run.energy))
+    return None if is_own(kind) else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def add_energy(parser: Parser) -> None:
+    """The option of the commands that open a run."""
+    parser.add_argument(
+        "--energy",
+        metavar="MODULE.CLASS",
+        help="where the run was trained with a network of yours: its class, importable from here "
+        "(a run folder alone never runs code)",
+    )
 
 
 def data_of(run: Run) -> Dataset | Density:
@@ -387,7 +508,7 @@ def _aside(path: Path) -> Path:
 
 def _naming(path: Path, error: OSError) -> OSError:
     """The same error about the file that was asked for, not the one beside it."""
-    return in_words(path.parent, OSError(error.errno, error.strerror, str(path)))
+    return in_words(path, OSError(error.errno, error.strerror, str(path)))
 
 
 def _say(what: str) -> None:

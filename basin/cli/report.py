@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from basin.cli.job import folder_of, open_run
+from basin.cli.job import add_energy, folder_of, open_run
 from basin.cli.parser import Parser
 
 __all__ = ["run"]
@@ -19,6 +19,8 @@ def run(arguments: list[str]) -> int:
         "report", "DIR", "Write DIR/report.html again from what the run folder holds.", EXAMPLES
     )
     parser.add_argument("folder", metavar="DIR", help="run folder")
-    model = open_run(parser.parse(arguments)["folder"])
+    add_energy(parser)
+    given = parser.parse(arguments)
+    model = open_run(given["folder"], energy=given["energy"])
     print(write_report(folder_of(model), run=model))
     return 0

@@ -27,11 +27,14 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--num_samples", type=int, help="rows of samples.npz; by default as basin train chooses"
     )
+    job.add_energy(parser)
     given = parser.parse(arguments)
     if given["num_samples"] is not None:
         positive_integer(num_samples=given["num_samples"])
     folder = job.existing_folder(given["folder"])
     require_writable(folder)  # samples, measures and the report follow, also of a finished run
-    done = resume(folder, progress=True)
+    name = given["energy"]
+    energy = None if name is None else job.energy_of(folder, name)
+    done = resume(folder, energy=energy, progress=True)
     show_end(done, job.finish(done, job.data_of(done), num_samples=given["num_samples"]))
     return 0

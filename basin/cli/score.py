@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from basin.cli.job import check_ending, open_run, write_rows
+from basin.cli.job import add_energy, check_ending, open_run, write_rows
 from basin.cli.parser import Parser
 from basin.datasets import read_rows
 
@@ -36,11 +36,12 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--sigma", type=float | None, default=None, help="noise level; the run's own when left out"
     )
+    add_energy(parser)
     given = parser.parse(arguments)
     if given["out"] is not None:
         check_ending(Path(given["out"]))
         _not_the_table(Path(given["out"]), Path(given["table"]))
-    model = open_run(given["folder"])
+    model = open_run(given["folder"], energy=given["energy"])
     data = model.config["data"]
     rows = read_rows(given["table"], data["event_shape"], columns=data["columns"])
     log_density = torch.cat(

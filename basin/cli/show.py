@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from basin.cli.job import folder_of
+from basin.cli.job import folder_of, own_energy_name
 from basin.training import Run
 
 __all__ = ["evaluation_table", "show_end"]
@@ -49,10 +49,12 @@ def show_end(run: Run, results: Mapping[str, Any]) -> None:
     print(f"\n{evaluation_table(results)}")
     print(f"\nreport: {folder / 'report.html'}")
     print("next:")
-    print(f"  basin sample {folder} --num_samples 1000 --out draws.csv")
-    print(f"  basin evaluate {folder} --json")
+    name = own_energy_name(run)
+    own = "" if name is None else f" --energy {name}"
+    print(f"  basin sample {folder} --num_samples 1000 --out draws.csv{own}")
+    print(f"  basin evaluate {folder} --json{own}")
     if run.config["data"].get("kind") == "table" and run.log_z is not None:
-        print(f"  basin score {folder} TABLE --out scores.csv")
+        print(f"  basin score {folder} TABLE --out scores.csv{own}")
 
 
 def _null_hypotheses(measures: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -9,17 +9,18 @@ from typing import Any
 
 import basin
 from basin.cli.choices import FAMILIES, as_arguments, read_settings
-from basin.cli.components import Component, choose
+from basin.cli.components import Component, add_component, choose
 from basin.cli.job import (
     DEFAULT_OBJECTIVE,
     NUM_SAMPLES,
     build_energy,
+    check_kernel,
     check_out,
     default_energy_name,
     load_data,
     train,
 )
-from basin.cli.parser import Parser, first_sentence
+from basin.cli.parser import Parser
 from basin.cli.show import show_end
 from basin.datasets import load
 
@@ -47,16 +48,10 @@ EXAMPLES = """\
   basin train rings --out runs/rings --energy.hidden 64,64 --print_config > rings.yaml
   basin train --config rings.yaml --out runs/rings2"""
 
-TITLES = {
-    "energy": "energy: the network E(x), low where x is likely",
-    "objective": "objective: what training minimises",
-    "sampler": "sampler: the Markov chain that draws the report's samples",
-}
-
 # What this command fills in, or says in another way, of basin.fit and basin.datasets.load.
 FILLED = {
     *("energy", "x", "objective", "out", "overwrite", "progress"),
-    *("validation", "condition", "sample_weight", "on_evaluation"),  # objects of a program
+    *("validation", "condition", "sample_weight", "on_evaluation", "extra"),  # of a program
 }
 FILLED |= {"source", "fingerprint"}
 
@@ -87,13 +82,22 @@ def run(arguments: list[str]) -> int:
     is_discrete = objective.support == "discrete"
     if is_discrete and "num_states" in inspect.signature(energy).parameters:
         energy_settings.setdefault("num_states", objective.num_states)
+    kernel = components["sampler"].build(given["sampler"]) if "sampler" in components else None
+    check_kernel(
+        kernel,
+        is_discrete=is_discrete,
+        has_noise_levels=hasattr(energy, "at"),
+    )
     done, results = train(
         dataset,
-        build_energy(dataset, energy, energy_settings, standardise=not is_discrete),
+        build_energy(
+            dataset, energy, energy_settings, standardise=not is_discrete, seed=given["seed"]
+        ),
         objective,
         out,
-        kernel=components["sampler"].build(given["sampler"]) if "sampler" in components else None,
+        kernel=kernel,
         num_samples=given["num_samples"],
+        energy_settings=energy_settings,
         overwrite=given["overwrite"],
         **_pick(given, _options(basin.fit)),
     )
@@ -156,7 +160,7 @@ def _make_parser(components: Mapping[str, Component]) -> Parser:
         "--print_config", action="store_true", help="print all settings as YAML and stop"
     )
     for name, family in FAMILIES.items():
-        _add_component(parser, name, family.members(), components.get(name))
+        add_component(parser, name, family.members(), components.get(name))
     for title, function in (("training", basin.fit), ("data", load)):
         known = set(_options(basin.fit)) if function is load else set()
         hidden = set(inspect.signature(function).parameters) - set(_options(function))
@@ -164,45 +168,6 @@ def _make_parser(components: Mapping[str, Component]) -> Parser:
         group = parser.add_argument_group(title)
         group.add_function_arguments(function, as_group=False, skip=skip)
     return parser
-
-
-def _add_component(
-    parser: Parser, name: str, members: Mapping[str, type], chosen: Component | None
-) -> None:
-    group = parser.add_argument_group(TITLES[name])
-    lines = "; ".join(f"{member} ({first_sentence(kind)})" for member, kind in members.items())
-    group.add_argument(
-        f"--{name}.class",
-        metavar="NAME",
-        default=None if chosen is None else _name_of(chosen.kind, members),
-        help=f"one of: {lines}; or the dotted path of a class of yours",
-    )
-    for component in () if chosen is None else (chosen, *chosen.all_inner()):
-        parameters = set(inspect.signature(component.kind).parameters)
-        hidden = FAMILIES[name].hidden if component is chosen else frozenset()
-        skip: set[str | int] = {*(hidden & parameters), *component.inner}
-        if component is not chosen:
-            group.add_argument(
-                f"--{component.path}.class",
-                metavar="NAME",
-                default=component.kind.__name__,
-                help="a class of its family: " + first_sentence(component.kind),
-            )
-        group.add_class_arguments(
-            component.kind, component.path, as_group=False, instantiate=False, skip=skip
-        )
-        parser.set_defaults(
-            {
-                f"{component.path}.{parameter}": value
-                for parameter, value in component.defaults.items()
-                if parameter not in component.inner
-            }
-        )
-
-
-def _name_of(chosen: type, members: Mapping[str, type]) -> str:
-    own = members.get(chosen.__name__) is chosen
-    return chosen.__name__ if own else f"{chosen.__module__}.{chosen.__qualname__}"
 
 
 def _options(function: Any) -> list[str]:

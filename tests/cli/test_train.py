@@ -504,3 +504,93 @@ def test_an_interrupted_run_exits_130_and_can_be_resumed(tmp_path, number):
     assert main(["resume", str(out), "--num_samples", "50"]) == 0
     assert basin.load(out).history[-1]["step"] == 300
     assert (out / "report.html").exists()
+
+
+class Mine(torch.nn.Module):
+    """A network that Basin does not know."""
+
+    def __init__(self, dim: int, width: int = 4) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(dim, width), torch.nn.SiLU(), torch.nn.Linear(width, 1)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x).squeeze(1) + 0.5 * x.square().sum(1)
+
+
+def test_a_network_of_ones_own_is_used_by_every_command(table, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_networks", sys.modules[__name__])
+    monkeypatch.setattr(Mine, "__module__", "my_networks")
+    out, own = str(tmp_path / "run"), ["--energy", "my_networks.Mine"]
+    objective = ["--objective", "NoiseContrastiveEstimation"]
+    columns = ["--columns", ",".join(COLUMNS[:2])]
+    words = ["train", str(table), "--out", out, *QUICK, *objective, *columns]
+    assert main([*words, *own, "--energy.width", "6"]) == 0
+    shown = capsys.readouterr().out
+    assert "--out draws.csv --energy my_networks.Mine" in shown
+    for command in (
+        ["sample", out, "--out", str(tmp_path / "x.csv")],
+        ["evaluate", out, "--checks", "mmd"],
+        ["score", out, str(table), "--out", str(tmp_path / "s.csv")],
+        ["report", out],
+        ["resume", out],
+    ):
+        if command[0] != "resume":
+            assert main(command) == 3  # nothing that a folder names is imported
+            assert "my_networks.Mine" in error_of(capsys)
+        assert main([*command, *own]) == 0, command
+    capsys.readouterr()
+    assert main(["sample", out, "--energy", "json.JSONDecoder"]) == 2
+    assert "must name the class that the run was trained with, my_networks.Mine" in error_of(capsys)
+
+
+def test_how_to_draw_is_kept_for_resume_and_can_be_changed_by_sample(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    words = ["--sampler", "Langevin", "--sampler.step_size", "0.01", *QUICK, *SMALL]
+    drawn = []
+    real = basin.cli.job.draw
+
+    def draw(run, path, **options):
+        drawn.append((options["kernel"], options["num_samples"]))
+        return real(run, path, **options)
+
+    monkeypatch.setattr("basin.cli.job.draw", draw)
+    monkeypatch.setattr("basin.cli.sample.draw", draw)
+    monkeypatch.setattr("basin.cli.job.CHAIN_STEPS", 20)
+    assert main(["train", "two_moons", "--out", str(out), *words]) == 0
+    assert main(["resume", str(out)]) == 0
+    assert drawn == [(basin.samplers.Langevin(0.01), 200)] * 2
+    sample = ["sample", str(out), "--out", str(tmp_path / "x.npy"), "--num_samples", "5"]
+    assert main([*sample, "--sampler", "MALA", "--sampler.step_size=0.2"]) == 0
+    assert drawn[-1] == (basin.samplers.MALA(0.2), 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sampler", "Gibbs"], "--sampler must move real numbers"),
+        (
+            ["--sampler", "ReverseDiffusion", "--objective", "SlicedScoreMatching"],
+            "--sampler must do without noise levels",
+        ),
+        (
+            ["--sampler", "MALA", "--objective", "PseudoLikelihood", "--energy", "Ising"],
+            "--sampler must move whole numbers",
+        ),
+    ],
+)
+def test_a_sampler_that_does_not_fit_is_refused_before_training(words, message, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", "rings", "--out", str(out), *words]) == 2
+    assert message in error_of(capsys)
+    assert not out.exists()
+
+
+def test_a_link_that_leads_nowhere_and_a_file_are_no_run_folders(tmp_path, capsys):
+    (tmp_path / "link").symlink_to("link")
+    assert main(["train", "rings", "--out", str(tmp_path / "link")]) == 2
+    assert "a link that leads nowhere" in error_of(capsys)
+    (tmp_path / "file").touch()
+    assert main(["report", str(tmp_path / "file")]) == 3
+    assert "run folder must be a folder, got the file" in error_of(capsys)

@@ -10,10 +10,11 @@ WORKERS     ?= 2
 SHELL   := /bin/bash
 BIN     := .venv/bin
 STAMP   := .venv/installed
+SITE    := .venv/site-installed
 THREADS := OMP_NUM_THREADS=1
 TORCH   := $(shell grep '^torch==' requirements/pinned.txt)
 
-.PHONY: demo test lint slow exports docs install clean
+.PHONY: demo test lint slow exports docs site install clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -21,6 +22,7 @@ help:
 	@sed -n '1,5s/^# \{0,1\}//p' Makefile
 	@echo "make lint    the checks without the tests       make slow   the slow tests"
 	@echo "make docs    the picture of the README         make exports   rewrite the export lists"
+	@echo "make site    the site, into docs/_build/html"
 
 install: $(STAMP)
 
@@ -38,6 +40,10 @@ $(STAMP): requirements/pinned.txt pyproject.toml
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(SITE): $(STAMP) requirements/site.txt
+	@$(BIN)/python -m pip install --quiet -r requirements/site.txt
+	@touch $@
+
 demo: $(STAMP)
 	@$(BIN)/python tools/demo.py
 
@@ -48,7 +54,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-test: lint
+test: lint $(SITE)
 	$(THREADS) $(BIN)/python -m pytest -n $(WORKERS)
 
 slow: $(STAMP)
@@ -60,5 +66,9 @@ exports: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python tools/pictures.py
 
+site: $(SITE)
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv docs/_build docs/reference build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

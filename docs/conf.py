@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import os
 import pkgutil
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ version = release = basin.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
     "myst_nb",
     "sphinx_copybutton",
 ]
@@ -31,7 +29,6 @@ html_title = f"Basin {basin.__version__}"
 exclude_patterns = ["_build", "skeletons"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
-suppress_warnings = ["myst.xref_missing"] if os.environ.get("BASIN_DOCS_DRAFT") else []
 
 nb_execution_mode = "auto"
 nb_execution_raise_on_error = True
@@ -41,10 +38,11 @@ nb_merge_streams = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings say shapes, units and ranges; signatures say types
 napoleon_include_init_with_doc = False
+napoleon_use_ivar = True  # attributes are described once
 napoleon_use_rtype = False
 
 # From the top of the house to the ground.
-PACKAGES = (
+PACKAGES = (  # tests/test_site.py reads them too
     "training",
     "energies",
     "objectives",
@@ -109,9 +107,12 @@ def _write(path: Path, text: str) -> None:
 
 
 def keep_formulas(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Blocks that are set in by four spaces are formulas or tables: their lines stay as they are."""
+    """Blocks that are set in by four spaces are formulas or tables: their lines stay as they are.
+
+    A bar elsewhere is one of mathematics, and not reStructuredText's mark of a substitution.
+    """
     del app, what, name, obj, options
-    section, kept = "", []
+    section, kept, is_formula = "", [], False
     for number, line in enumerate(lines):
         if line and not line.startswith(" "):
             section = line.rstrip(":") if line.endswith(":") else ""
@@ -119,8 +120,15 @@ def keep_formulas(app: Any, what: str, name: str, obj: Any, options: Any, lines:
         before = next((old for old in reversed(lines[:number]) if old.strip()), "")
         if starts and section not in SECTIONS and not before.startswith("    "):
             kept += ["::", ""]
-        kept.append(line)
+            is_formula = True
+        is_formula = is_formula and (line.startswith("    ") or not line.strip())
+        kept.append(line if is_formula else _with_plain_bars(line))
     lines[:] = kept
+
+
+def _with_plain_bars(line: str) -> str:
+    parts = line.split("``")
+    return "``".join(p.replace("|", "\\|") if i % 2 == 0 else p for i, p in enumerate(parts))
 
 
 def setup(app: Any) -> None:

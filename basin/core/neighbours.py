@@ -9,9 +9,9 @@ lie far apart, but hardly ever land in another mode. A leap does, as in differen
 Markov chains (ter Braak 2006): with independent rows its law is that of a difference, symmetric and
 independent of x.
 
-noise_min     a tenth of the standard deviation: shorter steps say the same of a smooth energy with
-              more noise, and in many dimensions longer ones alone are told apart too easily
-noise_max     diameter / sqrt(2 d): half the diameter in two dimensions, a step that long in any
+    noise_min     a tenth of the standard deviation: shorter steps say the same of a smooth energy
+                  with more noise, and in many dimensions longer ones are too easily told apart
+    noise_max     diameter / sqrt(2 d): half the diameter in two dimensions, as long a step in any
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ border (error about exp(-2π²s²/h²) for detail of size s), which is what a bl
 number of cells a side is a multiple of three, so the centres of every third cell are themselves a
 grid, three times coarser and free of charge: the difference of the two bounds the error.
 
-Cost: one evaluation of both densities at ``num_points``² points, and of the model at about 46,000
-points more to see its mass outside the box.
+Cost: one evaluation of both densities at ``num_points`` squared points, and of the model at about
+46,000 points more to see its mass outside the box.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
     x_i <- x_i - epsilon m_i^2 dE/dx_i + sqrt(2 epsilon) m_i z_i      epsilon = ``step_size``
                                                                       m = ``scale``
+
 Source: Roberts & Stramer 2002, "Langevin diffusions and Metropolis-Hastings algorithms", with a
 constant preconditioner m^2. It is ULA in the coordinates x_i / m_i: with m_i near the standard
 deviation of x_i (the draws of a first run have it) one epsilon suits them all. A preconditioner

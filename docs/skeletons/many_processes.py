@@ -2,8 +2,8 @@
 
 What is wrapped is the loss and not the energy: its forward differentiates the energy, so that every
 gradient passes through the one call whose gradients are averaged. A parameter that no score depends
-on (an output bias) has none to average and would leave the processes with different weights, without
-a word; Basin's networks have none, and `require_no_output_bias` refuses yours.
+on (an output bias) has none to average, and would leave the processes with different weights
+without a word; Basin's networks have none, and `require_no_output_bias` refuses yours.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@
 
 q has no closed form. It is estimated by importance sampling over z from two laws at once:
 
-* K draws of xi, the posterior of z given x, linearised at the z that made x. With J = dg/dz there,
-      xi = N(z + A^-1 (J'e/sigma - z), A^-1),    A = I + J'J / sigma^2,
-  which is the posterior itself where g is linear;
+* K draws of xi, the posterior of z given x, linearised at the z that made x: with J = dg/dz there
+  and A = I + J'J / sigma^2 it is N(z + A^-1 (J'e/sigma - z), A^-1), the posterior itself where g is
+  linear;
 * M draws of p = N(0, I), shared by all rows: they find other places that g folds onto x, without
   which the entropy would be taken for larger than it is.
 

@@ -122,7 +122,7 @@ def keep_formulas(app: Any, what: str, name: str, obj: Any, options: Any, lines:
             kept += ["::", ""]
             is_formula = True
         is_formula = is_formula and (line.startswith("    ") or not line.strip())
-        kept.append(line if is_formula else _with_plain_bars(line))
+        kept.append(line.replace("``", "") if is_formula else _with_plain_bars(line))
     lines[:] = kept
 
 

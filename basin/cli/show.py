@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from basin.cli.job import folder_of, own_energy_name
+from basin.report.explorer.plane import MAX_COLUMNS
 from basin.training import Run
 
 __all__ = ["evaluation_table", "show_end"]
@@ -53,8 +55,17 @@ def show_end(run: Run, results: Mapping[str, Any]) -> None:
     own = "" if name is None else f" --energy {name}"
     print(f"  basin sample {folder} --num_samples 1000 --out draws.csv{own}")
     print(f"  basin evaluate {folder} --json{own}")
+    if _can_explore(run):
+        print(f"  basin explore {folder}{own}")
     if run.config["data"].get("kind") == "table" and run.log_z is not None:
         print(f"  basin score {folder} TABLE --out scores.csv{own}")
+
+
+def _can_explore(run: Run) -> bool:
+    """Whether ``basin explore`` has a plane to show."""
+    is_plane = 2 <= math.prod(run.event_shape) <= MAX_COLUMNS
+    is_conditional = run.config["data"].get("is_conditional", False)
+    return is_plane and run.num_states is None and not is_conditional
 
 
 def _null_hypotheses(measures: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -4,6 +4,16 @@
 from basin.report.citations import references_of as references_of
 from basin.report.collect import RunRecord as RunRecord
 from basin.report.collect import collect as collect
+from basin.report.explorer.field import Level as Level
+from basin.report.explorer.field import levels_on_plane as levels_on_plane
+from basin.report.explorer.page import render_explorer as render_explorer
+from basin.report.explorer.page import write_explorer as write_explorer
+from basin.report.explorer.plane import Plane as Plane
+from basin.report.explorer.plane import plane_of as plane_of
+from basin.report.explorer.spline import spline_coefficients as spline_coefficients
+from basin.report.explorer.spline import spline_values as spline_values
+from basin.report.explorer.walk import ImageWalk as ImageWalk
+from basin.report.explorer.walk import image_walk as image_walk
 from basin.report.figures import plot_density_line as plot_density_line
 from basin.report.figures import plot_diagnostics as plot_diagnostics
 from basin.report.figures import plot_difference as plot_difference
@@ -31,10 +41,14 @@ from basin.report.svg import figure_to_svg as figure_to_svg
 from basin.report.verdict import Verdict as Verdict
 from basin.report.verdict import judge as judge
 from basin.report.verdict import trend as trend
+from basin.report.writing import write_page as write_page
 
 __all__ = [
+    "ImageWalk",
     "Landscape",
+    "Level",
     "Picture",
+    "Plane",
     "RunRecord",
     "Verdict",
     "collect",
@@ -45,10 +59,13 @@ __all__ = [
     "format_p_value",
     "format_setting",
     "format_with_error",
+    "image_walk",
     "judge",
     "landscape",
+    "levels_on_plane",
     "pictures",
     "plain_text",
+    "plane_of",
     "plot_density_line",
     "plot_diagnostics",
     "plot_difference",
@@ -60,7 +77,12 @@ __all__ = [
     "plot_pairs",
     "plot_panels",
     "references_of",
+    "render_explorer",
     "render_report",
+    "spline_coefficients",
+    "spline_values",
     "trend",
+    "write_explorer",
+    "write_page",
     "write_report",
 ]

@@ -10,10 +10,8 @@ from __future__ import annotations
 import html
 import json
 import math
-import os
 import shlex
 import string
-import tempfile
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -33,7 +31,8 @@ from basin.report.formatting import (
 from basin.report.gallery import Picture, curves, level, pictures
 from basin.report.svg import figure_to_svg
 from basin.report.verdict import judge, log_z_is_checked, value_of
-from basin.training.writable import in_words, require_writable
+from basin.report.writing import write_page
+from basin.training.writable import require_writable
 
 __all__ = ["render_report", "write_report"]
 
@@ -60,20 +59,7 @@ def write_report(folder: Path | str, *, run: Any = None, dataset: Any = None) ->
     if folder.is_dir():  # else collect says what is wrong
         require_writable(folder)
     page = render_report(collect(folder, run=run, dataset=dataset))
-    path = folder / "report.html"
-    try:
-        handle, aside = tempfile.mkstemp(dir=folder, prefix=".report-", suffix=".html")
-    except OSError as error:
-        raise in_words(folder, error) from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-    return path
+    return write_page(folder, "report.html", page)
 
 
 def render_report(record: RunRecord) -> str:

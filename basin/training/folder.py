@@ -1,7 +1,7 @@
 """The run folder: claimed once, written aside and renamed, read without running anything.
 
 config.json  model.safetensors  model_other.safetensors  checkpoint/  history.jsonl
-samples.npz  evaluation.json  report.html  events.out.tfevents*
+samples.npz  evaluation.json  report.html  explore.html  events.out.tfevents*
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ _RUN_FILES = (
     "samples.npz",
     "evaluation.json",
     "report.html",
+    "explore.html",
     ".*.writing",
     ".report-*.html",
+    ".explore-*.html",
     "checkpoint",
     LOCK,
 )

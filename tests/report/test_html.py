@@ -236,7 +236,7 @@ def test_a_full_disk_leaves_the_old_report(tmp_path, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("basin.report.html.os.replace", full)
+    monkeypatch.setattr("basin.report.writing.os.replace", full)
     with pytest.raises(OSError, match="No space left"):
         page_of(made)
     assert (tmp_path / "report.html").read_text() == "old"

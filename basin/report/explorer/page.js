@@ -1,0 +1,403 @@
+// The page: controls, keys, the link that restores the view, and the loop.
+
+const SETTINGS = {
+  sigma: 0, step_size: -0.7, temperature: 0, num_walkers: 1000, speed: 2,
+  mala: false, start: "uniform", against: "truth", zoom: 0, seed: 1, layers: "ecw",
+};
+const LAYERS = { energy: "e", contours: "c", score: "s", data: "d", samples: "x", dots: "w" };
+const STEPS_A_LEVEL = 60; // on the way down from noise
+const DROPPED = 0.1; // share of the walkers that one click moves
+
+function startExplorer(scene) {
+  const find = (id) => document.getElementById(id);
+  const own = scene.own;
+  const fields = scene.levels.map((level) => makeField(level, scene.margin));
+  const ownSide = fields[own].side;
+  const centre = [fields[own].lowX + ownSide / 2, fields[own].lowY + ownSide / 2];
+  const points = {
+    data: scene.data && decode(scene.data, Float32Array),
+    samples: scene.samples && decode(scene.samples, Float32Array),
+    axes: { names: scene.names, ticks: scene.ticks },
+  };
+  const settings = { ...SETTINGS, sigma: own };
+  const walkers = makeWalkers(), histogram = makeHistogram();
+  const seen = { steps: 0, curve: [], every: 1, frames: [], descent: 0, isPlaying: false, cross: null };
+  const masses = new Map();
+  let random = makeRandom(settings.seed), view, palette, target, isMapStale = true;
+
+  // ---- what follows from the settings ----
+  const field = () => fields[settings.sigma];
+  const level = () => scene.levels[settings.sigma];
+  const unit = () => level().sigma ** 2 || (ownSide / 40) ** 2;
+  const stepSize = () => unit() * 10 ** settings.step_size;
+  const temperature = () => 10 ** settings.temperature;
+  const hasTruth = () => Boolean(level().truth);
+  const has = (name) => settings.layers.includes(LAYERS[name]);
+
+  function halfOfView() {
+    const wide = seen.descent ? Math.max(field().side, ownSide) : ownSide;
+    return (wide / 2) * 2 ** settings.zoom;
+  }
+
+  function targetMass() {
+    const which = settings.against === "truth" && hasTruth() ? "truth" : "model";
+    const key = `${settings.sigma} ${which} ${settings.temperature}`;
+    if (!masses.has(key)) {
+      const log = which === "truth" ? trueLogDensity(level().truth) : modelLogDensity(field());
+      if (masses.size > 40) masses.clear();
+      masses.set(key, binMasses(log, field().cells, temperature()));
+    }
+    return masses.get(key);
+  }
+
+  // ---- walkers ----
+  function spread() {
+    const rows = points.data || points.samples;
+    if (!rows) return [centre[0], centre[1], ownSide / 6, ownSide / 6];
+    let mx = 0, my = 0, vx = 0, vy = 0;
+    const n = rows.length / 2;
+    for (let i = 0; i < n; i++) { mx += rows[2 * i] / n; my += rows[2 * i + 1] / n; }
+    for (let i = 0; i < n; i++) { vx += (rows[2 * i] - mx) ** 2 / n; vy += (rows[2 * i + 1] - my) ** 2 / n; }
+    const noise = (level().sigma || 0) ** 2;
+    return [mx, my, Math.sqrt(vx + noise), Math.sqrt(vy + noise)];
+  }
+
+  function startPlace() {
+    const { lowX, lowY, side } = field();
+    const rows = points.data || points.samples;
+    if (settings.start === "data" && rows) {
+      const row = Math.floor((random.uniform() * rows.length) / 2);
+      return [rows[2 * row], rows[2 * row + 1]];
+    }
+    if (settings.start === "uniform" && !seen.descent) return [lowX + side * random.uniform(), lowY + side * random.uniform()];
+    const [mx, my, sx, sy] = spread();
+    return [mx + sx * random.normal(), my + sy * random.normal()];
+  }
+
+  function setCount(count) {
+    for (let i = walkers.count; i < count; i++) walkers.place(i, ...startPlace(), field());
+    walkers.count = count;
+  }
+
+  function forget() {
+    histogram.clear();
+    seen.steps = 0;
+    seen.curve = [];
+    seen.every = 1;
+    walkers.lost = 0;
+    walkers.accepted = 1;
+  }
+
+  function reset() {
+    random = makeRandom(settings.seed);
+    walkers.count = 0;
+    setCount(settings.num_walkers);
+    forget();
+    count();
+  }
+
+  function count() {
+    histogram.add(walkers, field());
+  }
+
+  function drop(x, y, isAll) {
+    if (!walkers.count) return;
+    const number = isAll ? walkers.count : Math.max(1, Math.round(DROPPED * walkers.count));
+    const width = 0.012 * view.half;
+    for (let k = 0; k < number; k++) {
+      walkers.oldest = (walkers.oldest + 1) % walkers.count;
+      walkers.place(walkers.oldest, x + width * random.normal(), y + width * random.normal(), field());
+    }
+    forget();
+    count();
+    redraw(false);
+  }
+
+  function step() {
+    const now = { stepSize: stepSize(), temperature: temperature(), isMala: settings.mala };
+    walkers.step(field(), now, random, startPlace);
+    count();
+    seen.steps++;
+    if (seen.steps % seen.every === 0) {
+      seen.curve.push(histogram.divergence(target));
+      if (seen.curve.length >= 400) {
+        seen.curve = seen.curve.filter((_, i) => i % 2);
+        seen.every *= 2;
+      }
+    }
+    if (seen.descent && --seen.descent % STEPS_A_LEVEL === 0 && settings.sigma > own) setLevel(settings.sigma - 1, true);
+  }
+
+  function setLevel(index, isOnTheWay) {
+    settings.sigma = Math.min(Math.max(index, 0), fields.length - 1);
+    if (!isOnTheWay) seen.descent = 0;
+    walkers.refresh(field());
+    target = targetMass();
+    forget();
+    count();
+    showSettings();
+    redraw(true);
+  }
+
+  // From the Gaussian at the top of the ladder, STEPS_A_LEVEL steps at each level, down to the run's.
+  function fromNoise() {
+    settings.sigma = fields.length - 1;
+    seen.descent = (fields.length - 1 - own) * STEPS_A_LEVEL;
+    target = targetMass();
+    reset();
+    showSettings();
+    play(true);
+    redraw(true);
+  }
+
+  // ---- showing ----
+  function redraw(isMapToo) {
+    if (isMapToo) isMapStale = true;
+    if (!seen.isPlaying) requestAnimationFrame(draw);
+  }
+
+  function draw() {
+    if (isMapStale) {
+      isMapStale = false;
+      const pixels = find("map").clientWidth;
+      view = makeView(centre[0], centre[1], halfOfView(), pixels);
+      palette = { ...colours() };
+      palette.halo = palette.named("halo");
+      palette.walkers = palette.named("walkers");
+      const layers = Object.fromEntries(Object.keys(LAYERS).map((name) => [name, has(name)]));
+      drawMap(fitted(find("map")), field(), view, layers, points, palette);
+      drawBins(find("target"), target, 1, peak(), palette);
+      showLegend();
+    }
+    drawWalkers(fitted(find("walkers")), walkers, view, has("dots"), document.activeElement === find("walkers") && seen.cross, palette);
+    drawBins(find("histogram"), histogram.counts, histogram.total, peak(), palette);
+    drawCurve(find("curve"), seen.curve, palette);
+    showNumbers();
+  }
+
+  const peak = () => target.reduce((a, b) => Math.max(a, b), 1e-12);
+
+  function showNumbers() {
+    const divergence = histogram.divergence(target);
+    find("kl").textContent = Number.isFinite(divergence) ? divergence.toFixed(divergence < 1 ? 3 : 2) : "–";
+    const bins = numBinsOf(target), n = walkers.count;
+    find("floor").textContent = n
+      ? `As many independent draws, counted once, would give about ${((bins - 1) / (2 * n)).toFixed(2)}; ` +
+        "counting many steps brings it below that."
+      : "";
+    const parts = [`${seen.steps} steps`];
+    if (settings.mala) parts.push(`${Math.round(100 * walkers.accepted)} % accepted`);
+    if (histogram.outside) parts.push(`${histogram.outside} walkers outside the dashed square`);
+    if (seen.descent) parts.push("walking down the ladder");
+    if (walkers.lost) parts.push(`${walkers.lost} walkers flew off and began again: the step is too large`);
+    const times = seen.frames;
+    if (seen.isPlaying && times.length > 10) {
+      parts.push(`${Math.round((1000 * (times.length - 1)) / (times[times.length - 1] - times[0]))} frames a second`);
+    }
+    find("readout").textContent = `${parts.join(" · ")}.`;
+  }
+
+  function showLegend() {
+    const parts = [];
+    const noise = level().sigma === null ? "" : ` at σ = ${shortNumber(level().sigma)}`;
+    if (has("energy")) parts.push(`Deep colour: low energy${noise}, likely x`);
+    if (has("contours")) parts.push(`lines at ${CONTOURS.slice(0, 6).join(", ")} … nats above the lowest`);
+    if (has("score")) parts.push("arrows: the score −∇E");
+    const errors = level().energyError === null ? "" :
+      ` Here the page’s interpolated energy is within ${shortNumber(level().energyError)} nats of the model’s, its score within ${shortNumber(100 * level().scoreError)} %.`;
+    find("legend").textContent = `${parts.join("; ")}${parts.length ? "." : ""}${errors}`;
+  }
+
+  function showSettings() {
+    const write = (id, text) => {
+      find(`${id}_out`).textContent = text;
+      find(id).setAttribute("aria-valuetext", text);
+    };
+    for (const id of ["sigma", "step_size", "temperature", "num_walkers", "speed"]) find(id).value = String(settings[id]);
+    write("sigma", level().sigma === null ? "none" : shortNumber(level().sigma) + (settings.sigma === own ? " (the run’s)" : ""));
+    write("step_size", level().sigma === null ? shortNumber(stepSize()) : `${shortNumber(stepSize())} = ${shortNumber(10 ** settings.step_size)} σ²`);
+    write("temperature", shortNumber(temperature()));
+    write("num_walkers", String(settings.num_walkers));
+    write("speed", String(settings.speed));
+    find("mala").checked = settings.mala;
+    find("start").value = settings.start;
+    find("against").value = hasTruth() ? settings.against : "model";
+    for (const name of Object.keys(LAYERS)) find(name).checked = has(name);
+    writeLink();
+  }
+
+  // ---- the link ----
+  function writeLink() {
+    const words = Object.keys(SETTINGS).map((key) => `${key}=${encodeURIComponent(String(settings[key]))}`);
+    history.replaceState(null, "", `#${words.join("&")}`);
+  }
+
+  function readLink() {
+    const words = new URLSearchParams(location.hash.slice(1));
+    const bounds = {
+      sigma: [0, fields.length - 1], step_size: [-3, 1], temperature: [-1, 1], num_walkers: [0, MAX_WALKERS],
+      speed: [1, 20], zoom: [-3, 4], seed: [0, 2 ** 31],
+    };
+    for (const [key, [low, high]] of Object.entries(bounds)) {
+      const value = words.has(key) ? Number(words.get(key)) : NaN;
+      if (Number.isFinite(value)) settings[key] = Math.min(Math.max(value, low), high);
+    }
+    for (const key of ["sigma", "num_walkers", "speed", "seed"]) settings[key] = Math.round(settings[key]);
+    if (words.has("mala")) settings.mala = words.get("mala") === "true";
+    if (["uniform", "gaussian", "data"].includes(words.get("start"))) settings.start = words.get("start");
+    if (["truth", "model"].includes(words.get("against"))) settings.against = words.get("against");
+    if (words.has("layers")) settings.layers = Object.values(LAYERS).filter((letter) => words.get("layers").includes(letter)).join("");
+  }
+
+  async function copyLink() {
+    writeLink();
+    const button = find("link");
+    try {
+      await navigator.clipboard.writeText(location.href);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "It is in the address bar";
+    }
+    setTimeout(() => { button.textContent = "Copy link"; }, 1800);
+  }
+
+  // ---- the loop ----
+  function frame(now) {
+    if (!seen.isPlaying) return;
+    seen.frames.push(now);
+    if (seen.frames.length > 60) seen.frames.shift();
+    for (let k = 0; k < settings.speed; k++) step();
+    draw();
+    requestAnimationFrame(frame);
+  }
+
+  function play(isOn) {
+    const was = seen.isPlaying;
+    seen.isPlaying = isOn;
+    seen.frames = [];
+    find("play").textContent = isOn ? "Pause" : "Play";
+    if (isOn && !was) requestAnimationFrame(frame);
+    if (!isOn) redraw(false);
+  }
+
+  function oneStep() {
+    play(false);
+    step();
+    redraw(false);
+  }
+
+  // ---- controls ----
+  function toggle(letter) {
+    settings.layers = settings.layers.includes(letter) ? settings.layers.replace(letter, "") : settings.layers + letter;
+    showSettings();
+    redraw(true);
+  }
+
+  function zoom(by) {
+    settings.zoom = Math.min(Math.max(settings.zoom + by, -3), 4);
+    writeLink();
+    redraw(true);
+  }
+
+  function setMala(isOn) {
+    settings.mala = isOn;
+    walkers.accepted = 1;
+    showSettings();
+  }
+
+  const act = {
+    play: () => play(!seen.isPlaying),
+    step: oneStep,
+    reset: () => { seen.descent = 0; reset(); redraw(true); },
+    anneal: fromNoise,
+    link: copyLink,
+    zoom_in: () => zoom(-0.5),
+    zoom_out: () => zoom(0.5),
+  };
+  for (const [id, action] of Object.entries(act)) find(id).addEventListener("click", action);
+
+  const slide = {
+    sigma: (value) => setLevel(value, false),
+    step_size: (value) => { settings.step_size = value; showSettings(); },
+    temperature: (value) => { settings.temperature = value; target = targetMass(); forget(); count(); showSettings(); redraw(true); },
+    num_walkers: (value) => { settings.num_walkers = value; setCount(value); forget(); count(); showSettings(); redraw(false); },
+    speed: (value) => { settings.speed = value; showSettings(); },
+  };
+  for (const [id, action] of Object.entries(slide)) {
+    find(id).addEventListener("input", () => action(Number(find(id).value)));
+  }
+  find("mala").addEventListener("change", () => setMala(find("mala").checked));
+  find("start").addEventListener("change", () => { settings.start = find("start").value; act.reset(); writeLink(); });
+  find("against").addEventListener("change", () => { settings.against = find("against").value; target = targetMass(); seen.curve = []; writeLink(); redraw(true); });
+  for (const [name, letter] of Object.entries(LAYERS)) find(name).addEventListener("change", () => toggle(letter));
+
+  const stage = find("walkers");
+  stage.addEventListener("pointerdown", (event) => {
+    const box = stage.getBoundingClientRect();
+    const scale = view.pixels / box.width;
+    seen.cross = [view.fromX((event.clientX - box.left) * scale), view.fromY((event.clientY - box.top) * scale)];
+    drop(...seen.cross, event.shiftKey);
+  });
+  stage.addEventListener("keydown", (event) => {
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    if (move) {
+      const [x, y] = seen.cross || centre;
+      seen.cross = [x + 0.05 * view.half * move[0], y + 0.05 * view.half * move[1]];
+      redraw(false);
+    } else if (event.key === "Enter") {
+      drop(...(seen.cross || centre), event.shiftKey);
+    } else {
+      return;
+    }
+    event.preventDefault();
+  });
+  for (const name of ["focus", "blur"]) stage.addEventListener(name, () => redraw(false));
+
+  const keys = {
+    " ": act.play, ".": act.step, r: act.reset, n: act.anneal, l: act.link, m: () => setMala(!settings.mala),
+    "[": () => setLevel(settings.sigma - 1, false), "]": () => setLevel(settings.sigma + 1, false),
+    "+": act.zoom_in, "=": act.zoom_in, "-": act.zoom_out, "−": act.zoom_out,
+  };
+  for (const letter of Object.values(LAYERS)) keys[letter] = () => toggle(letter);
+  document.addEventListener("keydown", (event) => {
+    const isChoice = ["SELECT", "SUMMARY", "BUTTON"].includes(event.target.tagName) && [" ", "Enter"].includes(event.key);
+    const isTyping = event.target.tagName === "SELECT";
+    if (event.ctrlKey || event.metaKey || event.altKey || isChoice || isTyping) return;
+    if (event.target.type === "checkbox" && event.key === " ") return;
+    const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  });
+  addEventListener("resize", () => redraw(true));
+  addEventListener("hashchange", () => { readLink(); begin(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw(true));
+
+  // ---- begin ----
+  function begin() {
+    find("sigma").max = String(fields.length - 1);
+    find("sigma").disabled = find("anneal").disabled = fields.length < 2;
+    find("data").disabled = !points.data;
+    find("samples").disabled = !points.samples;
+    find("against").querySelector('[value="truth"]').disabled = !hasTruth();
+    find("start").querySelector('[value="data"]').disabled = !points.data && !points.samples;
+    target = targetMass();
+    reset();
+    showSettings();
+    redraw(true);
+  }
+
+  readLink();
+  begin();
+
+  // For the console, and for the tests.
+  return {
+    settings, walkers, histogram, fields, play, reset, drop, setLevel,
+    run: (steps) => { for (let k = 0; k < steps; k++) step(); redraw(false); },
+    divergence: () => histogram.divergence(target),
+    steps: () => seen.steps,
+  };
+}
+
+const scene = JSON.parse(document.getElementById("scene").textContent);
+window.basin = { explorer: scene.levels ? startExplorer(scene) : null, walk: scene.walk ? startWalk(scene.walk) : null };

@@ -1,9 +1,9 @@
 """Write the notebooks of ``course/`` from the text in ``course/sources/``.
 
-    python tools/notebooks.py                  write course/NAME.ipynb and course/NAME_solution.ipynb
-    python tools/notebooks.py --check          change nothing, exit 1 if a notebook is stale
-    python tools/notebooks.py --run NAME       run the solution, without Jupyter: output, CPU time
-    python tools/notebooks.py --run NAME --exercise     run the notebook that a student gets
+    python tools/notebooks.py              write course/NAME.ipynb and course/NAME_solution.ipynb
+    python tools/notebooks.py --check      change nothing, exit 1 if a notebook is stale
+    python tools/notebooks.py --run NAME   run the solution without Jupyter: output and CPU time
+    python tools/notebooks.py --run NAME --exercise    run the notebook that a student gets
 
 A source is MyST Markdown (Jupytext and MyST-NB read it too). Text is Markdown; a line ``+++`` ends a
 cell of text; code stands between fences::
@@ -139,7 +139,7 @@ def run_cell(cell: Cell, namespace: dict[str, Any], name: str) -> str:
     return printed.getvalue()
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, course: Path = COURSE) -> int:
     """Write, check or run; the number of stale notebooks decides the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if stale")
@@ -147,17 +147,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--exercise", action="store_true", help="with --run: what a student gets")
     chosen = parser.parse_args(arguments)
     if chosen.run:
-        return _run(chosen.run, exercise_cells if chosen.exercise else solution_cells)
-    texts = notebooks()
-    known = {path for path in COURSE.glob("*.ipynb")}
+        return _run(
+            course / "sources" / f"{chosen.run}.md",
+            exercise_cells if chosen.exercise else solution_cells,
+        )
+    texts = notebooks(course)
+    known = set(course.glob("*.ipynb"))
     stale = [p for p, text in texts.items() if p not in known or p.read_text("utf-8") != text]
     orphans = sorted(known - set(texts))
     for path in stale:
-        print(f"{'stale' if chosen.check else 'wrote'}: {path.relative_to(COURSE.parent)}")
+        print(f"{'stale' if chosen.check else 'wrote'}: {path.relative_to(course.parent)}")
         if not chosen.check:
             path.write_text(texts[path], encoding="utf-8")
     for path in orphans:
-        print(f"no source for: {path.relative_to(COURSE.parent)}")
+        print(f"no source for: {path.relative_to(course.parent)}")
     if chosen.check and stale:
         print("run: python tools/notebooks.py", file=sys.stderr)
     return int(bool(orphans) or (chosen.check and bool(stale)))
@@ -210,17 +213,17 @@ def _as_json(cell: Cell, number: int) -> dict[str, Any]:
     return shared | ({"execution_count": None, "outputs": []} if cell.kind == "code" else {})
 
 
-def _run(name: str, choose: Any) -> int:
+def _run(source: Path, choose: Any) -> int:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     began = time.process_time()
-    for number, cell in enumerate(choose(read_source(COURSE / "sources" / f"{name}.md"))):
+    for number, cell in enumerate(choose(read_source(source))):
         if cell.kind == "markdown":
             if cell.text.startswith("#"):
                 print(f"\n{cell.text.splitlines()[0]}")
             continue
         started = time.process_time()
         try:
-            printed = run_cell(cell, namespace, f"<{name}, cell {number}>")
+            printed = run_cell(cell, namespace, f"<{source.stem}, cell {number}>")
         except (NotImplementedError, NameError) as error:
             printed = f"  {type(error).__name__}: {error}\n"
             if choose is solution_cells:

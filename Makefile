@@ -13,7 +13,7 @@ STAMP   := .venv/installed
 THREADS := OMP_NUM_THREADS=1
 TORCH   := $(shell grep '^torch==' requirements/pinned.txt)
 
-.PHONY: demo test lint slow exports docs install clean
+.PHONY: demo test lint slow exports course docs install clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -21,6 +21,7 @@ help:
 	@sed -n '1,5s/^# \{0,1\}//p' Makefile
 	@echo "make lint    the checks without the tests       make slow   the slow tests"
 	@echo "make docs    the picture of the README         make exports   rewrite the export lists"
+	@echo "make course  the notebooks of course/ from their text"
 
 install: $(STAMP)
 
@@ -45,6 +46,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/exports.py --check
+	$(BIN)/python tools/notebooks.py --check
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
@@ -56,6 +58,9 @@ slow: $(STAMP)
 
 exports: $(STAMP)
 	$(BIN)/python tools/exports.py
+
+course: $(STAMP)
+	$(BIN)/python tools/notebooks.py
 
 docs: $(STAMP)
 	$(BIN)/python tools/pictures.py

@@ -5,8 +5,8 @@
     python tools/notebooks.py --run NAME   run the solution without Jupyter: output and CPU time
     python tools/notebooks.py --run NAME --exercise    run the notebook that a student gets
 
-A source is MyST Markdown (Jupytext and MyST-NB read it too). Text is Markdown; a line ``+++`` ends a
-cell of text; code stands between fences::
+A source is MyST Markdown, which Jupytext and MyST-NB read too. Text is Markdown; a line ``+++``
+ends a cell of text; code stands between fences::
 
     ```{code-cell} python
     :tags: [solution]

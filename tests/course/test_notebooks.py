@@ -10,6 +10,7 @@ import ast
 import functools
 import importlib.util
 import json
+import math
 import os
 import re
 import sys
@@ -198,6 +199,12 @@ def test_a_notebook_is_one_that_jupyter_reads(path):
                 assert (path.parent / target).exists(), target
 
 
+def test_the_page_of_the_course_leads_to_every_notebook():
+    page = (tool.COURSE / "README.md").read_text(encoding="utf-8")
+    links = set(re.findall(r"\]\(([^)#:\s]+)\)", page))
+    assert links == {path.name for path in tool.notebooks()}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_exercise_does_not_give_the_answers_away(name):
     text = tool.notebook(tool.exercise_cells(source(name)), name)
@@ -252,4 +259,30 @@ def denoising_score_matching_claims(found):
     assert abs(found["shares"]["ladder"] - 0.8) < 0.05
 
 
-CLAIMS = {"denoising_score_matching": denoising_score_matching_claims}
+def maximum_likelihood_claims(found):
+    assert abs(found["gradients"]["exact draws"] + 0.3) < 0.02
+    assert abs(found["gradients"]["CD-20 from the data"]) < 0.01
+    assert found["kl"] < 1
+
+
+def noise_contrastive_estimation_claims(found):
+    assert abs(found["shares"]["NoiseContrastiveEstimation"] - 0.8) < 0.05
+    assert abs(found["shares"]["DenoisingScoreMatching"] - 0.8) > 0.05
+
+
+def score_matching_claims(found):
+    assert max(found["fishers"].values()) < found["zero"] / 2
+
+
+def stein_and_adversarial_claims(found):
+    assert max(found["fishers"].values()) < found["zero"] / 2
+    assert found["gap_deep"] > math.log(2)
+
+
+CLAIMS = {
+    "denoising_score_matching": denoising_score_matching_claims,
+    "maximum_likelihood": maximum_likelihood_claims,
+    "noise_contrastive_estimation": noise_contrastive_estimation_claims,
+    "score_matching": score_matching_claims,
+    "stein_and_adversarial": stein_and_adversarial_claims,
+}

@@ -14,7 +14,7 @@ SITE    := .venv/site-installed
 THREADS := OMP_NUM_THREADS=1
 TORCH   := $(shell grep '^torch==' requirements/pinned.txt)
 
-.PHONY: demo test lint slow exports docs site install clean
+.PHONY: demo test lint slow exports course docs site install clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -23,6 +23,7 @@ help:
 	@echo "make lint    the checks without the tests       make slow   the slow tests"
 	@echo "make docs    the picture of the README         make exports   rewrite the export lists"
 	@echo "make site    the site, into docs/_build/html"
+	@echo "make course  the notebooks of course/ from their text"
 
 install: $(STAMP)
 
@@ -51,6 +52,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/exports.py --check
+	$(BIN)/python tools/notebooks.py --check
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
@@ -62,6 +64,9 @@ slow: $(STAMP)
 
 exports: $(STAMP)
 	$(BIN)/python tools/exports.py
+
+course: $(STAMP)
+	$(BIN)/python tools/notebooks.py
 
 docs: $(STAMP)
 	$(BIN)/python tools/pictures.py

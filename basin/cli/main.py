@@ -34,7 +34,7 @@ COMMANDS = {
     "sample": "draw from a trained model",
     "evaluate": "measure a trained model again, as a table or as JSON",
     "score": "log density and anomaly score of every row of a table",
-    "report": "write the report page of a run again",
+    "report": "write the report page of a run again, or one that compares runs",
     "explore": "walk on a model's energy landscape, in a page of your browser",
     "data": "list the data sources that have a name",
 }

@@ -4,6 +4,8 @@
 from basin.report.citations import references_of as references_of
 from basin.report.collect import RunRecord as RunRecord
 from basin.report.collect import collect as collect
+from basin.report.comparison import render_comparison as render_comparison
+from basin.report.comparison import write_comparison as write_comparison
 from basin.report.explorer.field import Level as Level
 from basin.report.explorer.field import levels_on_plane as levels_on_plane
 from basin.report.explorer.page import render_explorer as render_explorer
@@ -17,6 +19,7 @@ from basin.report.explorer.walk import image_walk as image_walk
 from basin.report.figures import plot_density_line as plot_density_line
 from basin.report.figures import plot_diagnostics as plot_diagnostics
 from basin.report.figures import plot_difference as plot_difference
+from basin.report.figures import plot_held_out_losses as plot_held_out_losses
 from basin.report.figures import plot_images as plot_images
 from basin.report.figures import plot_loss_by_level as plot_loss_by_level
 from basin.report.figures import plot_losses as plot_losses
@@ -69,6 +72,7 @@ __all__ = [
     "plot_density_line",
     "plot_diagnostics",
     "plot_difference",
+    "plot_held_out_losses",
     "plot_images",
     "plot_loss_by_level",
     "plot_losses",
@@ -77,11 +81,13 @@ __all__ = [
     "plot_pairs",
     "plot_panels",
     "references_of",
+    "render_comparison",
     "render_explorer",
     "render_report",
     "spline_coefficients",
     "spline_values",
     "trend",
+    "write_comparison",
     "write_explorer",
     "write_page",
     "write_report",

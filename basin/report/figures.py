@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from basin.report.collect import RunRecord, collect
+from basin.report.formatting import plain_text
 from basin.report.landscape import Landscape, box, landscape, limits
 from basin.training.trend import loss_curves, series
 
@@ -25,6 +26,7 @@ __all__ = [
     "plot_density_line",
     "plot_diagnostics",
     "plot_difference",
+    "plot_held_out_losses",
     "plot_images",
     "plot_loss_by_level",
     "plot_losses",
@@ -268,6 +270,34 @@ def plot_losses(source: Any) -> Figure:
             ax.axhline(1.0, color=INK, linewidth=0.8, linestyle=":", label="nothing learned")
         ax.set_xlabel("step")
         ax.set_ylabel("loss / trivial loss" if relative else "loss")
+        _quiet(ax)
+        ax.legend()
+    return figure
+
+
+def plot_held_out_losses(records: Mapping[str, RunRecord]) -> Figure:
+    """The held-out loss of the chosen weights of several runs, by the name of each.
+
+    Raises:
+        ValueError: no run has a held-out loss in its history.
+    """
+    lines = {name: loss_lines(record) for name, record in records.items()}
+    lines = {
+        name: found.get(records[name].weights, found.get("raw")) for name, found in lines.items()
+    }
+    lines = {name: line for name, line in lines.items() if line is not None}
+    if not lines:
+        raise ValueError("None of these runs has a held-out loss in its history")
+    with _style():
+        figure = _figure(7.0, 3.2)
+        ax = figure.add_subplot()
+        styles = ("-", "--", ":", "-.")
+        for i, (name, line) in enumerate(lines.items()):
+            label = plain_text(name, 60).replace("$", r"\$")
+            ax.plot(*line, color=f"C{i % 10}", linestyle=styles[i % 4], label=label)
+        _robust_limits(ax, [line[1] for line in lines.values()], floor_at=1.0)
+        ax.set_xlabel("step")
+        ax.set_ylabel("loss / trivial loss")
         _quiet(ax)
         ax.legend()
     return figure

@@ -68,17 +68,18 @@ def render_report(record: RunRecord) -> str:
 
     shown, lines = pictures(record), curves(record)
     sections = [
-        _section("Pictures", "".join(_figures(shown, "p"))),
-        _section("Training", "".join(_training(record, lines))),
-        _section("Checks", "".join(_evaluation(record))),
-        _section("Normalisation: log Z", "".join(_log_z(record))),
-        _section("Repeat this run", "".join(_repeat(record))),
-        _section("References", "".join(_references(record))),
+        section("Pictures", "".join(figures_of(shown, "p"))),
+        section("Training", "".join(_training(record, lines))),
+        section("Checks", "".join(_evaluation(record))),
+        section("Normalisation: log Z", "".join(_log_z(record))),
+        section("Repeat this run", "".join(_repeat(record))),
+        section("References", "".join(_references(record))),
     ]
     template = resources.files("basin.report").joinpath("template.html").read_text("utf-8")
     panels = sum(not picture.is_wide and picture.figure is not None for picture in shown)
     return string.Template(template).substitute(
         version=escape(basin.__version__),
+        kicker="report of a run",
         title=escape(f"Basin: {record.source}"),
         heading=escape(record.source),
         lead="".join(_lead(record)),
@@ -97,8 +98,8 @@ def escape(value: object, limit: int = 2_000) -> str:
 
 def _lead(record: RunRecord) -> Iterator[str]:
     objective, energy = (
-        _class_name(record.config, "objective"),
-        _class_name(record.config, "energy"),
+        class_name(record.config, "objective"),
+        class_name(record.config, "energy"),
     )
     yield f"{energy} trained by {objective} on {_what_data(record)}. "
     if record.sigma is None:
@@ -161,7 +162,7 @@ def _verdict(record: RunRecord) -> Iterator[str]:
         yield "</ul>"
 
 
-def _figures(shown: tuple[Picture, ...], prefix: str) -> Iterator[str]:
+def figures_of(shown: tuple[Picture, ...], prefix: str) -> Iterator[str]:
     if not shown:
         yield "<p>There is nothing to draw: no samples, no data, no model of 1 or 2 dimensions.</p>"
         return
@@ -180,7 +181,7 @@ def _figures(shown: tuple[Picture, ...], prefix: str) -> Iterator[str]:
 
 def _training(record: RunRecord, lines: tuple[Picture, ...]) -> Iterator[str]:
     if lines:
-        yield from _figures(lines, "c")
+        yield from figures_of(lines, "c")
     else:
         yield "<p>There is no history to draw.</p>"
     training = record.config.get("training")
@@ -212,7 +213,7 @@ def _training(record: RunRecord, lines: tuple[Picture, ...]) -> Iterator[str]:
 
 
 def _evaluation(record: RunRecord) -> Iterator[str]:
-    rows = list(_entries(record.evaluation))
+    rows = list(entries_of(record.evaluation))
     if not rows:
         yield "<p>This run has not been evaluated.</p>"
         return
@@ -228,7 +229,7 @@ def _evaluation(record: RunRecord) -> Iterator[str]:
         yield f"<small>{''.join(_meaning(name, entry))}</small></th>"
         for head, cell in zip(heads[1:], cells, strict=False):
             yield f'<td class="number" data-label="{head}">{cell}</td>'
-        yield f'<td data-label="about">{_about(entry.get("about"))}</td></tr>'
+        yield f'<td data-label="about">{about_words(entry.get("about"))}</td></tr>'
     yield "</tbody></table></div>"
     if len(rows) > MAX_ROWS:
         yield f"<p>{format_count(len(rows) - MAX_ROWS)} more are in evaluation.json.</p>"
@@ -250,9 +251,22 @@ TITLES: Mapping[str, str] = {
     "total_variation": "Total variation distance",
     "relative_loss": "Held-out loss, relative",
     "held_out_log_likelihood": "Held-out log-likelihood",
+    "bits_per_dimension": "Bits per dimension",
+    "kernel_stein_discrepancy": "Kernel Stein discrepancy",
     "mmd": "MMD, samples against held-out data",
+    "energy_distance": "Energy distance",
+    "sliced_wasserstein": "Sliced Wasserstein distance",
+    "wasserstein": "Wasserstein distance",
+    "classifier_two_sample": "Classifier, samples against data",
+    "precision": "Precision",
+    "recall": "Recall",
+    "coverage": "Coverage of the data",
+    "density_of_samples": "Density where samples fall",
+    "marginal_calibration": "Calibration of the marginals",
+    "highest_density_calibration": "Calibration of highest-density regions",
     "energy_gap": "Energy gap",
     "memorisation": "Memorisation",
+    "long_run": "Long-run chains",
 }
 MEANINGS: Mapping[str, str] = {
     "kl_to_truth": "mean of log pσ − log pθ under pσ, in nats; 0 only if they are equal",
@@ -273,7 +287,7 @@ DETAILS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def _entries(
+def entries_of(
     evaluation: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every check of a nest of mappings: one with a ``value`` is a check."""
@@ -281,7 +295,7 @@ def _entries(
         if isinstance(entry, Mapping) and "value" in entry:
             yield f"{prefix}{name}", dict(entry)
         elif isinstance(entry, Mapping) and not prefix and name != "not_done":
-            yield from _entries(entry, f"{name}: ")
+            yield from entries_of(entry, f"{name}: ")
         elif isinstance(entry, int | float) and not isinstance(entry, bool):
             yield f"{prefix}{name}", {"value": entry}
 
@@ -304,7 +318,7 @@ def _meaning(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
             yield f"; {escape(details[key], 300)}"
 
 
-def _about(about: Any) -> str:
+def about_words(about: Any) -> str:
     if not isinstance(about, Mapping):
         return "–"
     names = {"p": "p, the data", "p_sigma": "pσ", "p_corrupted": "p corrupted"}
@@ -411,7 +425,7 @@ def _references(record: RunRecord) -> Iterator[str]:
     yield "</ol>"
 
 
-def _section(title: str, body: str) -> str:
+def section(title: str, body: str) -> str:
     identifier = "".join(c for c in title.lower().replace(" ", "-") if c.isalnum() or c == "-")
     heading = f'<h2 id="{identifier}">{title}</h2>'
     return f'<section aria-labelledby="{identifier}">{heading}{body}</section>'
@@ -422,7 +436,7 @@ def _facts(facts: Mapping[str, str]) -> str:
     return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{v}</dd>" for k, v in facts.items()) + "</dl>"
 
 
-def _class_name(config: Mapping[str, Any], key: str) -> str:
+def class_name(config: Mapping[str, Any], key: str) -> str:
     described = config.get(key)
     name = described.get("class") if isinstance(described, Mapping) else None
     inner = described.get("energy") if isinstance(described, Mapping) else None

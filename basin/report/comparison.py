@@ -200,7 +200,7 @@ def _cell(entry: Mapping[str, Any] | None, *, is_best: bool) -> str:
     shown = format_with_error(entry.get("value"), entry.get("standard_error"))
     shown = f"<b>{shown}</b>" if is_best else shown
     p_value, floor = entry.get("p_value"), value_of({"value": entry.get("floor")})
-    notes = [f"p = {format_p_value(p_value)}"] if p_value is not None else []
+    notes = [f"p = {format_p_value(p_value)}".replace("= <", "<")] if p_value is not None else []
     notes += [f"perfect: {format_number(floor)}"] if floor is not None else []
     return shown + (f"<small>{escape(', '.join(notes))}</small>" if notes else "")
 

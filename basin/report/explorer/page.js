@@ -288,7 +288,8 @@ function startExplorer(scene) {
 
   // ---- controls ----
   function toggle(letter) {
-    settings.layers = settings.layers.includes(letter) ? settings.layers.replace(letter, "") : settings.layers + letter;
+    const isOn = (other) => settings.layers.includes(other) !== (other === letter);
+    settings.layers = Object.values(LAYERS).filter(isOn).join("");
     showSettings();
     redraw(true);
   }

@@ -101,6 +101,7 @@ def test_data_describes_one_source(capsys):
         (["resume", "nowhere"], "run folder must exist"),
         (["evaluate", "nowhere"], "run folder must exist"),
         (["report", "nowhere"], "run folder must exist"),
+        (["explore", "nowhere"], "run folder must exist"),
         (["score", "nowhere", "x.csv"], "run folder must exist"),
     ],
 )

@@ -8,7 +8,8 @@ const ARROWS = 21;
 
 function colours() {
   const style = getComputedStyle(document.documentElement);
-  const named = (name) => style.getPropertyValue(`--${name}`).trim();
+  const known = {};
+  const named = (name) => (known[name] ??= style.getPropertyValue(`--${name}`).trim());
   const parsed = (name) => {
     const number = parseInt(named(name).slice(1), 16);
     return [number >> 16, (number >> 8) & 255, number & 255];
@@ -252,23 +253,48 @@ function shortNumber(value) {
   return text.replace("-", "−");
 }
 
-function drawWalkers(context, walkers, view, isShown, cross, palette) {
-  context.clearRect(0, 0, view.pixels, view.pixels);
-  if (isShown) {
-    const side = walkers.count > 800 ? 3 : 4;
-    for (const [colour, width] of [[palette.halo, side + 1.6], [palette.walkers, side]]) {
-      context.fillStyle = colour;
-      for (let i = 0; i < walkers.count; i++) {
-        context.fillRect(view.toX(walkers.x[i]) - width / 2, view.toY(walkers.y[i]) - width / 2, width, width);
-      }
+// Walkers as squares with a rim, written into the pixels: 2,000 rectangles take a canvas longer.
+function makeWalkerLayer(canvas) {
+  let image = new ImageData(1, 1), pixels = new Uint32Array(image.data.buffer);
+
+  function stamp(px, py, reach, colour) {
+    const { width, height } = image;
+    const left = Math.max(0, px - reach), right = Math.min(width - 1, px + reach);
+    const bottom = Math.min(height - 1, py + reach);
+    for (let row = Math.max(0, py - reach); row <= bottom; row++) {
+      for (let column = left; column <= right; column++) pixels[row * width + column] = colour;
     }
   }
-  if (cross) {
+
+  return (walkers, view, isShown, cross, palette) => {
+    const context = fitted(canvas);
+    const { width, height } = canvas;
+    if (image.width !== width || image.height !== height) {
+      image = new ImageData(width, height);
+      pixels = new Uint32Array(image.data.buffer);
+    }
+    pixels.fill(0);
+    const ratio = width / view.pixels;
+    const reach = Math.max(1, Math.round(ratio * (walkers.count > 800 ? 1 : 1.5)));
+    const rounds = [[reach + 1, opaque(palette.named("halo"))], [reach, opaque(palette.named("walkers"))]];
+    for (const [wide, colour] of isShown ? rounds : []) {
+      for (let i = 0; i < walkers.count; i++) {
+        stamp(Math.round(view.toX(walkers.x[i]) * ratio), Math.round(view.toY(walkers.y[i]) * ratio), wide, colour);
+      }
+    }
+    context.putImageData(image, 0, 0);
+    if (!cross) return;
     const px = view.toX(cross[0]), py = view.toY(cross[1]);
-    context.fillStyle = palette.walkers;
+    context.fillStyle = palette.named("walkers");
     context.fillRect(px - 11, py - 1, 22, 2);
     context.fillRect(px - 1, py - 11, 2, 22);
-  }
+  };
+}
+
+// "#rrggbb" as the bytes of a pixel, which lie red first in memory (little-endian, as all browsers).
+function opaque(colour) {
+  const number = parseInt(colour.slice(1), 16);
+  return (0xff000000 | ((number & 255) << 16) | (number & 0xff00) | (number >> 16)) >>> 0;
 }
 
 // Masses of the bins as a picture, on the scale of `top`.

@@ -5,7 +5,7 @@
 
 Each level has its own square, the data's widened by ``REACH`` sigma: what a walker visits there.
 The spline stands for the network; ``energy_error`` and ``score_error`` say how well, measured
-against it at random points between the grid's. Cost: (``CELLS`` + 9)^2 energies a level.
+against it at random points between the grid's. Cost: (``CELLS`` + 17)^2 energies a level.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Level", "levels_on_plane"]
 
 CELLS = 120  # a side of a level's square; a multiple of the 40 bins of the page's histogram
 CELLS_OF_SLICE = 80  # where a row has more than two coordinates, energies cost more
-MARGIN = 4  # cells around it, so that the spline's mirrored edge lies outside
+MARGIN = 8  # cells around it: what the mirrored edge spoils falls by 0.27 a cell
 NUM_LEVELS = 9
 REACH = 3.0
 CHUNK = 16_384

@@ -6,6 +6,7 @@ const SETTINGS = {
 };
 const LAYERS = { energy: "e", contours: "c", score: "s", data: "d", samples: "x", dots: "w" };
 const STEPS_A_LEVEL = 60; // on the way down from noise
+const NUMBERS_EVERY = 6; // frames
 const DROPPED = 0.1; // share of the walkers that one click moves
 
 function startExplorer(scene) {
@@ -21,7 +22,8 @@ function startExplorer(scene) {
   };
   const settings = { ...SETTINGS, sigma: own };
   const walkers = makeWalkers(), histogram = makeHistogram();
-  const seen = { steps: 0, curve: [], every: 1, frames: [], descent: 0, isPlaying: false, cross: null };
+  const drawWalkers = makeWalkerLayer(find("walkers"));
+  const seen = { steps: 0, curve: [], every: 1, frames: [], numFrames: 0, descent: 0, isPlaying: false, cross: null };
   const masses = new Map();
   let random = makeRandom(settings.seed), view, palette, target, isMapStale = true;
 
@@ -161,15 +163,15 @@ function startExplorer(scene) {
       isMapStale = false;
       const pixels = find("map").clientWidth;
       view = makeView(centre[0], centre[1], halfOfView(), pixels);
-      palette = { ...colours() };
-      palette.halo = palette.named("halo");
-      palette.walkers = palette.named("walkers");
+      palette = colours();
       const layers = Object.fromEntries(Object.keys(LAYERS).map((name) => [name, has(name)]));
       drawMap(fitted(find("map")), field(), view, layers, points, palette);
       drawBins(find("target"), target, 1, peak(), palette);
       showLegend();
     }
-    drawWalkers(fitted(find("walkers")), walkers, view, has("dots"), document.activeElement === find("walkers") && seen.cross, palette);
+    drawWalkers(walkers, view, has("dots"), document.activeElement === find("walkers") && seen.cross, palette);
+    // Ten times a second is enough for what is read rather than watched.
+    if (seen.isPlaying && seen.numFrames++ % NUMBERS_EVERY) return;
     drawBins(find("histogram"), histogram.counts, histogram.total, peak(), palette);
     drawCurve(find("curve"), seen.curve, palette);
     showNumbers();
@@ -204,9 +206,11 @@ function startExplorer(scene) {
     if (has("contours")) parts.push(`lines at ${CONTOURS.slice(0, 6).join(", ")} … nats above the lowest`);
     if (has("score")) parts.push("arrows: the score −∇E");
     const errors = level().energyError === null ? "" :
-      ` Here the page’s interpolated energy is within ${shortNumber(level().energyError)} nats of the model’s, its score within ${shortNumber(100 * level().scoreError)} %.`;
+      ` Here the page’s interpolated energy is within ${rounded(level().energyError)} nats of the model’s, its score within ${rounded(100 * level().scoreError)} %.`;
     find("legend").textContent = `${parts.join("; ")}${parts.length ? "." : ""}${errors}`;
   }
+
+  const rounded = (error) => shortNumber(Number(error.toPrecision(2)));
 
   function showSettings() {
     const write = (id, text) => {
@@ -288,7 +292,8 @@ function startExplorer(scene) {
 
   // ---- controls ----
   function toggle(letter) {
-    settings.layers = settings.layers.includes(letter) ? settings.layers.replace(letter, "") : settings.layers + letter;
+    const isOn = (other) => settings.layers.includes(other) !== (other === letter);
+    settings.layers = Object.values(LAYERS).filter(isOn).join("");
     showSettings();
     redraw(true);
   }

@@ -1,0 +1,310 @@
+"""The page in headless Chromium: what a person would see and do.
+
+Skipped where Playwright or a Chromium is missing: ``pip install playwright`` and Debian's
+``chromium`` (or ``playwright install chromium``).
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from basin.report.collect import collect
+from basin.report.explorer.field import MARGIN, levels_on_plane
+from basin.report.explorer.page import write_explorer
+from basin.report.explorer.plane import plane_of
+from basin.report.explorer.spline import spline_values
+from helpers.explored_runs import gaussian_run
+from helpers.statistics import assert_different_law, assert_same_law, normal_cdf
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+
+STEP = 0.6  # of the exact-start tests; the variance of N(0, I) blurred by 0.1 is 1.01
+OWN = 1  # place of the run's own level on the page's ladder
+NUM_BATCHES = 10  # of 2,000 walkers
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    with sync_api.sync_playwright() as playwright:
+        try:
+            # Root, as in a container, has no sandbox; the page is our own.
+            started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except sync_api.Error as error:
+            pytest.skip(f"no Chromium: {str(error).splitlines()[0]}")
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    run = gaussian_run(tmp_path_factory.mktemp("run") / "two")
+    write_explorer(run.folder, run=run.run, dataset=run.dataset)
+    return run
+
+
+class Opened:
+    """A page, and what went wrong on it or was fetched by it."""
+
+    def __init__(self, browser, made, link: str = "", **context):
+        self.context = browser.new_context(**context)
+        self.page = self.context.new_page()
+        self.complaints, self.fetched = [], []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.fetched.append(request.url))
+        self.page.goto((made.folder / "explore.html").as_uri() + link)
+
+    def __call__(self, script: str, argument=None):
+        return self.page.evaluate(f"(argument) => {script}", argument)
+
+    def explorer(self, script: str, argument=None):
+        return self(f"window.basin.explorer.{script}", argument)
+
+    def wait_until(self, condition: str) -> None:
+        """Playwright's own waiting evaluates text, which the page's policy forbids."""
+        for _ in range(600):
+            if self(condition):
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"never came true: {condition}")
+
+    def places(self) -> np.ndarray:
+        walkers = "window.basin.explorer.walkers"
+        found = self(
+            f"[{walkers}.x, {walkers}.y].map((v) => Array.from(v).slice(0, {walkers}.count))"
+        )
+        return np.array(found).T
+
+
+@pytest.fixture
+def opened(browser, made):
+    page = Opened(browser, made)
+    yield page
+    page.context.close()
+    assert page.complaints == []
+    assert len(page.fetched) == 1  # the file itself
+
+
+def test_the_script_evaluates_the_spline_that_python_made(opened, made):
+    record = collect(made.folder, run=made.run, dataset=made.dataset)
+    random = np.random.default_rng(0)
+    for k, level in enumerate(levels_on_plane(record, plane_of(record))):
+        cells = random.uniform(0, level.cells, (50, 2))
+        points = np.asarray(level.low) + level.spacing * cells
+        found = opened(
+            "argument[1].map(([x, y]) => { const out = [0, 0, 0]; "
+            "window.basin.explorer.fields[argument[0]].at(x, y, out); return out; })",
+            [k, points.tolist()],
+        )
+        value, gradient = spline_values(level.coefficients.astype(np.float64), cells + MARGIN)
+        assert np.allclose(np.array(found)[:, 0], value, rtol=1e-9)
+        assert np.allclose(np.array(found)[:, 1:], gradient / level.spacing, rtol=1e-6, atol=1e-9)
+
+
+def walked(opened, start: torch.Tensor, *, is_mala: bool) -> torch.Tensor:
+    """First coordinates of walkers that began at ``start`` ``[n, 2]`` and took 20 steps."""
+    script = """{
+      const page = window.basin.explorer, { walkers } = page, ends = [];
+      const bytes = Uint8Array.from(atob(argument.start), (letter) => letter.charCodeAt(0));
+      const start = new Float64Array(bytes.buffer);
+      page.settings.step_size = Math.log10(argument.step / page.fields[1].sigma ** 2);
+      page.settings.mala = argument.mala;
+      for (let from = 0; from < start.length; from += 2 * walkers.count) {
+        for (let i = 0; i < walkers.count; i++) {
+          walkers.place(i, start[from + 2 * i], start[from + 2 * i + 1], page.fields[1]);
+        }
+        page.run(20);
+        ends.push(...walkers.x);
+      }
+      return ends;
+    }"""
+    text = base64.b64encode(start.double().numpy().tobytes()).decode()
+    return torch.tensor(opened(script, {"start": text, "mala": is_mala, "step": STEP}))
+
+
+def exact_start(generator, variance: float) -> torch.Tensor:
+    return variance**0.5 * torch.randn((2000 * NUM_BATCHES, 2), generator=generator)
+
+
+@pytest.mark.statistical
+def test_walkers_leave_their_law_alone(opened, made, generator):
+    opened.page.locator("#num_walkers").fill("2000")
+    levels = opened("window.basin.explorer.fields.map((field) => field.sigma)")
+    assert levels[OWN] == made.config["sigma"] == 0.1
+    assert opened.explorer("settings.sigma") == OWN
+    precision = 1 / 1.01
+    exact = 1 / precision
+    biased = 1 / (precision * (1 - STEP * precision / 2))  # of unadjusted Langevin
+    with_mala = walked(opened, exact_start(generator, exact), is_mala=True)
+    assert_same_law(with_mala, normal_cdf(0.0, exact**0.5))
+    without = walked(opened, exact_start(generator, biased), is_mala=False)
+    assert_same_law(without, normal_cdf(0.0, biased**0.5))
+    # The mutant: MALA that takes every step.
+    mutant = walked(opened, exact_start(generator, exact), is_mala=False)
+    assert_different_law(mutant, normal_cdf(0.0, exact**0.5))
+
+
+def test_the_histogram_approaches_the_truth(opened):
+    opened.page.locator("#mala").check()
+    opened.page.locator("#step_size").fill("1")
+    opened.page.locator("#num_walkers").fill("2000")
+    opened.page.locator("#start").select_option("uniform")
+    before = opened.explorer("divergence()")
+    opened.explorer("run(600)")
+    after = opened.explorer("divergence()")
+    assert before > 1
+    assert after < 0.05
+    assert opened.page.locator("#kl").text_content() == f"{after:.3f}"
+    opened.page.locator("#temperature").fill("0.5")  # another law: the histogram begins anew
+    opened.explorer("run(1)")
+    assert opened.explorer("divergence()") > 2 * after
+
+
+def test_play_moves_the_walkers_and_pause_stops_them(opened):
+    before = opened.places()
+    opened.page.locator("#play").click()
+    opened.wait_until("window.basin.explorer.steps() > 4")
+    assert opened.page.locator("#play").text_content() == "Pause"
+    opened.page.locator("#play").click()
+    steps = opened.explorer("steps()")
+    after = opened.places()
+    assert after.shape == before.shape
+    assert (after != before).all()
+    opened.page.locator("#step").click()
+    assert opened.explorer("steps()") == steps + 1
+    opened.page.locator("#reset").click()
+    assert np.array_equal(opened.places(), before)
+
+
+def test_sliders_act_and_say_their_values(opened):
+    page = opened.page
+    page.locator("#num_walkers").fill("40")
+    assert len(opened.places()) == 40
+    page.locator("#sigma").fill("5")
+    sigma = opened("window.basin.explorer.fields[5].sigma")
+    assert float(page.locator("#sigma_out").text_content()) == pytest.approx(sigma, rel=5e-3)
+    page.locator("#temperature").fill("1")
+    assert page.locator("#temperature_out").text_content() == "10"
+    page.locator("#step_size").fill("0")
+    assert page.locator("#step_size_out").text_content().endswith("= 1 σ²")
+    page.locator("#speed").fill("7")
+    assert opened.explorer("settings.speed") == 7
+
+
+def test_layers_change_the_map(opened):
+    opened.page.wait_for_timeout(100)
+    seen = set()
+    for name in ("score", "data", "samples", "contours", "energy"):
+        opened.page.locator(f"#{name}").click()
+        opened.page.wait_for_timeout(100)
+        seen.add(opened("document.getElementById('map').toDataURL()"))
+    assert len(seen) == 5
+
+
+def test_a_click_drops_walkers_where_it_falls(opened):
+    box = opened.page.locator("#walkers").bounding_box()
+    opened.page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.25 * box["height"])
+    field = opened(
+        "(({ lowX, lowY, side }) => [lowX, lowY, side])(window.basin.explorer.fields[1])"
+    )
+    target = np.array([field[0] + 0.75 * field[2], field[1] + 0.75 * field[2]])
+    near = (np.abs(opened.places() - target) < 0.05 * field[2]).all(axis=1)
+    assert 100 <= near.sum() < 115  # a tenth of 1,000, and those who were there
+
+
+def test_every_control_has_a_key(opened):
+    keyboard = opened.page.keyboard
+    keyboard.press("Space")
+    assert opened.page.locator("#play").text_content() == "Pause"
+    keyboard.press("Space")
+    steps = opened.explorer("steps()")
+    keyboard.press(".")
+    assert opened.explorer("steps()") == steps + 1
+    keyboard.press("]")
+    assert opened.explorer("settings.sigma") == OWN + 1
+    keyboard.press("[")
+    keyboard.press("m")
+    assert opened.page.locator("#mala").is_checked()
+    keyboard.press("s")
+    assert opened.page.locator("#score").is_checked()
+    keyboard.press("r")
+    assert opened.explorer("steps()") == 0
+    opened.page.locator("#walkers").focus()
+    for _ in range(4):
+        keyboard.press("ArrowRight")
+    keyboard.press("Shift+Enter")
+    half = opened("window.basin.explorer.fields[1].side / 2")
+    centre = opened("window.basin.explorer.fields[1].lowX") + half
+    assert opened.places()[:, 0] == pytest.approx(centre + 0.2 * half, abs=0.1 * half)
+
+
+def test_a_link_restores_the_view_and_the_walk(browser, opened, made):
+    page = opened.page
+    page.locator("#sigma").fill("4")
+    page.locator("#mala").check()
+    page.locator("#num_walkers").fill("60")
+    page.locator("#score").check()
+    page.locator("#reset").click()
+    opened.explorer("run(5)")
+    link = opened("location.hash")
+    again = Opened(browser, made, link)
+    again.explorer("run(5)")
+    assert again.explorer("settings") == opened.explorer("settings")
+    assert np.array_equal(again.places(), opened.places())
+    broken = Opened(browser, made, "#sigma=99&num_walkers=x&temperature=1e9&layers=<b>&start=%00")
+    broken.explorer("run(2)")
+    assert broken.explorer("settings.sigma") == 8
+    assert again.complaints == broken.complaints == []
+
+
+def test_from_noise_walks_down_to_the_level_of_the_run(opened):
+    opened.page.locator("#anneal").click()
+    assert opened.explorer("settings.sigma") == 8
+    opened.explorer("run(430)")  # 60 at each of 7 levels
+    assert opened.explorer("settings.sigma") == OWN
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 800, 1400])
+def test_nothing_lies_outside_the_screen(browser, made, width, scheme):
+    page = Opened(
+        browser, made, viewport={"width": width, "height": 800}, color_scheme=scheme, has_touch=True
+    )
+    assert page("document.scrollingElement.scrollWidth") <= width
+    box = page.page.locator("#walkers").bounding_box()
+    page.page.touchscreen.tap(box["x"] + 20, box["y"] + 20)
+    page.explorer("run(1)")
+    assert page.complaints == []
+
+
+def test_a_name_of_the_run_never_becomes_script(browser, tmp_path):
+    nasty = "</script><script>window.harmed = 1</script><img src=x onerror='window.harmed = 1'>"
+    run = gaussian_run(
+        tmp_path / "run", kind="table", spread=np.ones(2), columns=[nasty, nasty], name=nasty
+    )
+    write_explorer(run.folder, run=run.run, dataset=run.dataset)
+    page = Opened(browser, run)
+    page.explorer("run(1)")
+    assert page("window.harmed") is None
+    assert page.complaints == []
+    assert len(page.fetched) == 1
+
+
+def test_images_walk_from_noise(browser, tmp_path):
+    run = gaussian_run(tmp_path / "run", (1, 4, 4), kind="images")
+    write_explorer(run.folder, run=run.run, dataset=run.dataset)
+    page = Opened(browser, run)
+    picture = "document.getElementById('noisy').toDataURL()"
+    last = page(picture)
+    page.page.locator("#frame").fill("0")
+    assert page("document.getElementById('frame_out').textContent") == "σ = 20"
+    assert page(picture) != last
+    page.page.locator("#walk_play").click()
+    page.wait_until("window.basin.walk.frame() > 2")
+    assert page.complaints == []

@@ -91,6 +91,7 @@ def test_loaded_buffers_carry_what_follows_from_them(energy, x):
     torch.testing.assert_close(other(x), energy(x))
     torch.testing.assert_close(copied.score(x), -x)
     assert energy.float().score(x).dtype == torch.float64
+    assert energy.sample(3, torch.Generator().manual_seed(0)).shape == (3, 3)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ def test_draws_follow_the_law(energy, generator):
 
 def test_the_type_of_x_and_the_seed(energy, x):
     assert energy(x.float()).dtype == energy.score(x.float()).dtype == torch.float32
+    assert energy.float().sample(3, torch.Generator().manual_seed(0)).shape == (3, 2)
     draw = lambda seed: energy.sample(5, torch.Generator().manual_seed(seed))  # noqa: E731
     assert torch.equal(draw(1), draw(1))
     assert not torch.equal(draw(1), draw(2))

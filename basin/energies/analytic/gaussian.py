@@ -82,7 +82,7 @@ class Gaussian(nn.Module):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` independent draws, ``[n, d]``, of PyTorch's default type."""
         noise = torch.randn(
-            n, len(self.mean), generator=generator, dtype=torch.float64, device=self.mean.device
+            n, len(self.mean), generator=generator, dtype=self.mean.dtype, device=self.mean.device
         )
         return (self.mean + noise @ self.factor.T).to(torch.get_default_dtype())
 

@@ -92,7 +92,7 @@ class GaussianMixture(nn.Module):
             self.means.shape[1],
             1,
             generator=generator,
-            dtype=torch.float64,
+            dtype=self.means.dtype,
             device=self.means.device,
         )
         draws = self.means[chosen] + (self.factors[chosen] @ noise).squeeze(-1)

@@ -10,7 +10,7 @@ is reversible. Source: Hinton 2002, Smolensky 1986. Cost: two products with W.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,6 +45,9 @@ class BlockGibbs(Kernel):
     >>> state.position.shape
     torch.Size([5, 3])
     """
+
+    is_exact: ClassVar[bool] = True
+    is_reversible: ClassVar[bool] = True
 
     def init(self, energy: Any, x: Tensor, generator: torch.Generator) -> BlockGibbsState:
         if not all(hasattr(energy, name) for name in ("weight", "visible_bias", "hidden_bias")):

@@ -108,6 +108,7 @@ class ParallelTempering(Kernel):
             "https://arxiv.org/abs/1905.02939",
         ),
     )
+    is_exact: ClassVar[bool] = True  # and not reversible: the pairs that trade take turns
 
     kernel: Kernel
     temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)

@@ -19,7 +19,7 @@ Cost: that of the kernel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -62,6 +62,9 @@ class Reflected(Kernel):
         >>> bool((chains.last > 0).all()), 2.3 < float(chains.last.mean()) < 2.7
         (True, True)
     """
+
+    is_exact: ClassVar[bool] = True
+    is_reversible: ClassVar[bool] = True
 
     kernel: Kernel
     lower: float | tuple[float, ...] = 0.0

@@ -30,7 +30,6 @@ from scipy import integrate
 
 import basin
 from basin.energies import Gaussian, GaussianMixture, RestrictedBoltzmannMachine
-from basin.mcmc import BlockGibbs
 from basin.partition import (
     LogZNotEstimated,
     anneal_particles,
@@ -41,7 +40,7 @@ from basin.partition import (
     reverse_annealing,
 )
 from basin.paths import Geometric, JointGeometric
-from basin.samplers import MALA
+from basin.samplers import MALA, BlockGibbs
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE = ROOT / "benchmarks/results/log_z.json", ROOT / "docs/log_z.md"

@@ -287,6 +287,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         ("Fisher divergence", "fisher", _short),
         (f"Seconds of training until KL {GOOD_KL} (of {NUM_LOOKS} looks)",
          "seconds_to_good_kl", _short),
+        (f"Effective sample size of log Z, of {NUM_DRAWS:,} draws; a low one makes its KL a guess",
+         "kl_effective_sample_size", _count),
     ):  # fmt: skip
         lines += ["", f"## {title}", "", *matrix(key, show, names)]
     failed = [row for row in rows if "failed" in row]
@@ -301,6 +303,10 @@ def _line(cells: list[str]) -> str:
 
 def _cell(value: float | None, show: Callable[[float], str]) -> str:
     return "–" if value is None else show(value)
+
+
+def _count(value: float) -> str:
+    return f"{value:.0f}"
 
 
 def _three(value: float) -> str:

@@ -36,16 +36,29 @@ class Machine:
         visible_bias: b, ``[visible]``.
         hidden_bias: c, ``[hidden]``.
         scale: multiplies W and c (t on a path).
+        event_shape: of a row; None is ``[visible]``.
     """
 
     weight: Tensor
     visible_bias: Tensor
     hidden_bias: Tensor
     scale: float = 1.0
+    event_shape: tuple[int, ...] | None = None
 
     def __call__(self, x: Tensor, /) -> Tensor:
         field = functional.linear(x.flatten(1), self.weight, self.hidden_bias)
         return -(x.flatten(1) @ self.visible_bias) - functional.softplus(self.scale * field).sum(1)
+
+    def hidden_probability(self, x: Tensor) -> Tensor:
+        """p(h_j = 1 | x), ``[batch, hidden]``."""
+        field = functional.linear(x.flatten(1), self.weight, self.hidden_bias)
+        return torch.sigmoid(self.scale * field)
+
+    def visible_probability(self, hidden: Tensor) -> Tensor:
+        """p(x_i = 1 | h), ``[batch, *event]``."""
+        odds = torch.addmm(self.visible_bias, hidden, self.weight, alpha=self.scale)
+        shape = self.visible_bias.shape if self.event_shape is None else self.event_shape
+        return torch.sigmoid(odds).reshape(len(hidden), *shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +67,6 @@ class Coins(Machine):
 
     The hidden units are fair coins that are summed out too: log Z = sum softplus(a) + m log 2.
     """
-
-    event_shape: tuple[int, ...] = ()
 
     @property
     def log_z(self) -> float:
@@ -66,7 +77,8 @@ class Coins(Machine):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` independent rows, ``[n, *event]``."""
         odds = torch.sigmoid(self.visible_bias).expand(n, -1)
-        return torch.bernoulli(odds, generator=generator).reshape(n, *self.event_shape)
+        shape = self.visible_bias.shape if self.event_shape is None else self.event_shape
+        return torch.bernoulli(odds, generator=generator).reshape(n, *shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +113,10 @@ class JointGeometric(Path):
     def __call__(self, t: float, /) -> Machine:
         in_unit_interval(t=t)
         weight, visible, hidden = self._parts()
+        shape = tuple(getattr(self.machine, "event_shape", None) or visible.shape)
         if t == 0:
-            shape = tuple(getattr(self.machine, "event_shape", visible.shape))
             return Coins(weight, self._base(visible), hidden, 0.0, shape)
-        return Machine(weight, self._base(visible).lerp(visible, t), hidden, t)
+        return Machine(weight, self._base(visible).lerp(visible, t), hidden, t, shape)
 
     def along(self, x: Tensor) -> Callable[[float], Tensor]:
         """One product with W, and a softplus of the hidden units for each t."""

@@ -253,9 +253,30 @@ def _check_long_run(
         warnings.append(f"{said[:1].upper()}{said[1:]}.")
 
 
+def _check_other_log_z(
+    record: RunRecord, levels: list[Level], evidence: list[str], warnings: list[str]
+) -> None:
+    """Another method's log Z: it convicts a claim that it does not agree with, by its interval."""
+    entry = record.evaluation.get("log_z_check")
+    details = _mapping(_mapping(entry).get("details"))
+    value, found = value_of(entry), _mapping(details.get("found"))
+    if value is None or not isinstance(details.get("agrees"), bool):
+        return
+    method = plain_text(found.get("method"), 80)
+    shown = format_with_error(value, _mapping(entry).get("standard_error"))
+    evidence.append(f"log Z as claimed minus that of {method}: {shown} nats")
+    if not details["agrees"]:
+        levels.append("fair")
+        warnings.append(
+            f"The log Z that training claims does not agree with that of {method}: log-likelihoods "
+            f"are off by {format_number(-value)} nats, if that is right. `Run.with_log_z` uses it."
+        )
+
+
 CHECKS: tuple[Check, ...] = (
     _check_kl,
     _check_log_z,
+    _check_other_log_z,
     _check_modes,
     _check_mmd,
     _check_log_likelihood,

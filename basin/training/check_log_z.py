@@ -31,7 +31,6 @@ from basin.core.validation import positive_integer, seed_number
 from basin.energies.analytic.gaussian import Gaussian
 from basin.energies.composed.standardised import Standardised
 from basin.energies.discrete.restricted_boltzmann_machine import RestrictedBoltzmannMachine
-from basin.mcmc.block_gibbs import BlockGibbs
 from basin.partition.annealed_importance_sampling import (
     both_directions,
     forward_annealing,
@@ -47,6 +46,7 @@ from basin.paths.geometric import Geometric
 from basin.paths.joined import Joined
 from basin.paths.joint_geometric import JointGeometric
 from basin.paths.noised import Noised
+from basin.samplers.block_gibbs import BlockGibbs
 from basin.samplers.mala import MALA
 from basin.schedules.geometric import Geometric as GeometricSchedule
 

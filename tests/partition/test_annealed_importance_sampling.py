@@ -14,7 +14,6 @@ import torch
 
 from basin.energies import Gaussian, RestrictedBoltzmannMachine
 from basin.energies.composed.tempered import Tempered as TemperedEnergy
-from basin.mcmc.block_gibbs import BlockGibbs
 from basin.partition.annealed_importance_sampling import (
     annealed_importance_sampling,
     both_directions,
@@ -24,7 +23,7 @@ from basin.partition.annealed_importance_sampling import (
 from basin.partition.annealing import AnnealingSchedule
 from basin.partition.log_z import LogZNotEstimated
 from basin.paths import Geometric, Joined, JointGeometric, Noised
-from basin.samplers import MALA, Langevin
+from basin.samplers import MALA, BlockGibbs, Langevin
 from basin.schedules import Geometric as GeometricSchedule
 from helpers.energies import quartic_energy
 from helpers.known_densities import IsotropicMixture

@@ -47,6 +47,21 @@ def test_level(evaluation, level):
     assert judge(record(evaluation)).level == level
 
 
+def checked_log_z(agrees):
+    details = {"agrees": agrees, "found": {"method": "sequential Monte Carlo", "log_z": 1.0}}
+    return {"log_z_check": {"value": 3.0, "standard_error": 0.1, "details": details}}
+
+
+def test_a_log_z_that_another_method_does_not_agree_with_is_said_on_top():
+    verdict = judge(record({"mmd": {"value": 0.0, "p_value": 0.4}, **checked_log_z(False)}))
+    assert verdict.level == "fair"
+    assert "does not agree with that of sequential Monte Carlo" in verdict.warnings[0]
+    agreeing = judge(record({"mmd": {"value": 0.0, "p_value": 0.4}, **checked_log_z(True)}))
+    assert agreeing.level == "good"
+    assert any("that of sequential Monte Carlo" in line for line in agreeing.evidence)
+    assert judge(record(checked_log_z(None))).level == "unknown"  # nothing was claimed
+
+
 def test_a_short_run_generator_is_named_in_the_warnings():
     found = judge(record(long_run(p_value=0.0005, leaves=True))).warnings
     assert any(text.startswith("Short-run generator, not a density: why.") for text in found)

@@ -1,4 +1,4 @@
-"""Block Gibbs leaves a restricted Boltzmann machine's law alone, and those along its path."""
+"""Energies between coins and a restricted Boltzmann machine: block Gibbs keeps the law of each."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from scipy import stats
 
 from basin.core.discrete import draw_states, energies_of_all_states, state_numbers
 from basin.energies import RestrictedBoltzmannMachine
-from basin.mcmc.block_gibbs import BlockGibbs
 from basin.paths.joint_geometric import JointGeometric, Machine
+from basin.samplers.block_gibbs import BlockGibbs
 from helpers.statistics import THRESHOLD
 
 D, N = 4, 40_000
@@ -61,8 +61,3 @@ def test_the_machine_itself_is_the_end_of_its_path(machine, generator):
     total = torch.logsumexp(-energies_of_all_states(start, (D,), 2, dtype=torch.float32), 0)
     assert float(total) == pytest.approx(start.log_z, abs=1e-5)
     assert p_value(machine, machine) > THRESHOLD
-
-
-def test_other_energies_are_refused(generator):
-    with pytest.raises(ValueError, match="BlockGibbs needs a restricted Boltzmann machine"):
-        BlockGibbs().init(lambda x: x.sum(1), torch.zeros(1, 2), generator)

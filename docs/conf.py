@@ -1,0 +1,129 @@
+"""The site: `make site` builds it into docs/_build/html, any warning is an error.
+
+The reference is written here from the packages themselves, one page a folder, one section a file,
+so that it is as complete as the code. Python in `{code-cell}` blocks is run.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import basin
+
+project = "Basin"
+author = "The authors of Basin"
+version = release = basin.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "myst_nb",
+    "sphinx_copybutton",
+]
+html_theme = "furo"
+html_title = f"Basin {basin.__version__}"
+exclude_patterns = ["_build", "skeletons"]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+suppress_warnings = ["myst.xref_missing"] if os.environ.get("BASIN_DOCS_DRAFT") else []
+
+nb_execution_mode = "auto"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 240
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # docstrings say shapes, units and ranges; signatures say types
+napoleon_include_init_with_doc = False
+napoleon_use_rtype = False
+
+# From the top of the house to the ground.
+PACKAGES = (
+    "training",
+    "energies",
+    "objectives",
+    "samplers",
+    "sampling",
+    "partition",
+    "evaluation",
+    "datasets",
+    "paths",
+    "schedules",
+    "report",
+    "mcmc",
+    "core",
+)
+SECTIONS = ("Args", "Attributes", "Raises", "Returns", "Warns", "Example", "Examples", "Yields")
+
+
+def modules_of(package: str) -> list[str]:
+    """Dotted names of a folder's modules that export something, those of sub-folders too."""
+    home = importlib.import_module(package)
+    found = []
+    for info in pkgutil.iter_modules(home.__path__):
+        name = f"{package}.{info.name}"
+        if info.ispkg:
+            found += modules_of(name)
+        elif _exports(home.__path__[0], info.name):
+            found.append(name)
+    return found
+
+
+def _exports(folder: str, module: str) -> bool:
+    tree = ast.parse((Path(folder) / f"{module}.py").read_text(encoding="utf-8"))
+    named = [node for node in tree.body if isinstance(node, ast.Assign)]
+    return any(getattr(node.targets[0], "id", "") == "__all__" for node in named)
+
+
+def write_reference(app: Any) -> None:
+    """One page a package into docs/reference/, before anything is read."""
+    folder = Path(app.srcdir) / "reference"
+    folder.mkdir(exist_ok=True)
+    top = "# Reference\n\nEvery public name, folder by folder; each file is one idea.\n\n"
+    listing = "\n".join(PACKAGES)
+    _write(folder / "index.md", f"{top}```{{toctree}}\n:maxdepth: 2\n\n{listing}\n```\n")
+    for package in PACKAGES:
+        dotted = f"basin.{package}"
+        lines = [f"# {dotted}", "", "```{eval-rst}", f".. automodule:: {dotted}", "```", ""]
+        for module in modules_of(dotted):
+            title = module.removeprefix(f"{dotted}.")
+            lines += [f"## {title}", "", "```{eval-rst}", f".. automodule:: {module}"]
+            lines += ["   :members:", "   :undoc-members:", "   :exclude-members: " + _HIDDEN]
+            lines += ["```", ""]
+        _write(folder / f"{package}.md", "\n".join(lines))
+
+
+_HIDDEN = "forward, extra_repr, references, training"
+
+
+def _write(path: Path, text: str) -> None:
+    """Only what changed, so that Sphinx builds only that."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def keep_formulas(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Blocks that are set in by four spaces are formulas or tables: their lines stay as they are."""
+    del app, what, name, obj, options
+    section, kept = "", []
+    for number, line in enumerate(lines):
+        if line and not line.startswith(" "):
+            section = line.rstrip(":") if line.endswith(":") else ""
+        starts = line.startswith("    ") and number > 0 and not lines[number - 1].strip()
+        before = next((old for old in reversed(lines[:number]) if old.strip()), "")
+        if starts and section not in SECTIONS and not before.startswith("    "):
+            kept += ["::", ""]
+        kept.append(line)
+    lines[:] = kept
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("builder-inited", write_reference)
+    app.connect("autodoc-process-docstring", keep_formulas, priority=100)

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 import torch
 from torch import Tensor
 
+from basin.core.validation import batch_of_energies
+
 __all__ = [
     "Density",
     "Energy",
@@ -66,7 +68,12 @@ class Path(ABC):
 
         A path made of parts that do not change with t evaluates them once for all t.
         """
-        return lambda t: self(t)(x)
+
+        def energies(t: float) -> Tensor:
+            energy = self(t)
+            return batch_of_energies(energy, x, energy(x))
+
+        return energies
 
 
 class Density(ABC):

@@ -42,8 +42,8 @@ class ReflectedState(NamedTuple):
 class Reflected(Kernel):
     """A kernel whose chains are reflected at walls.
 
-    Its info is that of the kernel inside, whose step size is not adapted in warm-up; to have it
-    adapted, sample ``energies.Folded(energy, lower, upper)`` with that kernel.
+    Its info is that of the kernel inside, which warm-up adapts. ``energies.Folded(energy, lower,
+    upper)`` is the same for a kernel alone, with positions that are still to be folded.
 
     Args:
         kernel: what moves the chains; its noise must be symmetric in each coordinate.

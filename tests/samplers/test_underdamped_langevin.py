@@ -11,6 +11,7 @@ from scipy import linalg
 from basin.samplers import underdamped_langevin
 from basin.samplers.underdamped_langevin import UnderdampedLangevin, UnderdampedState
 from basin.sampling.chains import DivergenceError
+from basin.sampling.curvature import StepSizeWarning
 from basin.sampling.run import sample
 from helpers.energies import DiagonalGaussian
 from helpers.statistics import assert_different_law, assert_same_law, normal_cdf
@@ -157,7 +158,11 @@ def test_at_infinite_friction_noises_are_shared_between_two_steps(generator):
 
 
 def test_beyond_the_bound_of_stability_it_is_told(generator):
-    with pytest.raises(DivergenceError, match="none of the 4 chains is finite any more"):
+    """Before the first step, and when the last chain has left."""
+    with (
+        pytest.warns(StepSizeWarning, match="bound of stability is 2/sqrt"),
+        pytest.raises(DivergenceError, match="none of the 4 chains is finite any more"),
+    ):
         sample(DiagonalGaussian([4.0]), UnderdampedLangevin(1.1), torch.ones(4, 1), num_steps=5_000)
 
 

@@ -37,6 +37,29 @@ def test_the_ten_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "mine" / "model.safetensors").exists()
 
 
+QUESTIONS = {
+    "Is my model good?": {},
+    "Sample a posterior of my own with NUTS": {
+        "num_steps=500, num_warmup=500": "num_steps=80, num_warmup=200"
+    },
+    "Estimate log Z of my energy": {},
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_answers_of_how_to_run(question, capsys):
+    """Their Python, with fewer steps."""
+    page = (ROOT / "docs" / "how_to.md").read_text()
+    answer = page.split(f"\n## {question}\n")[1].split("\n## ")[0]
+    lines = [line[4:] for line in answer.splitlines() if line.startswith("    ") or not line]
+    code = "\n".join(line for line in lines if not line.startswith("basin "))
+    for slow, quick in QUESTIONS[question].items():
+        assert slow in code
+        code = code.replace(slow, quick)
+    exec(compile(code, f"how_to.md: {question}", "exec"), {})
+    assert capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", commands())
 def test_every_command_of_the_pages_is_known(command):
     words = shlex.split(re.split(r" [|>] ", command)[0], comments=True)

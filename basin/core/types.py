@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 import torch
 from torch import Tensor
 
+from basin.core.validation import batch_of_energies
+
 __all__ = [
     "Density",
     "Energy",
@@ -66,7 +68,12 @@ class Path(ABC):
 
         A path made of parts that do not change with t evaluates them once for all t.
         """
-        return lambda t: self(t)(x)
+
+        def energies(t: float) -> Tensor:
+            energy = self(t)
+            return batch_of_energies(energy, x, energy(x))
+
+        return energies
 
 
 class Density(ABC):
@@ -223,12 +230,20 @@ class Kernel(ABC):
     * ``is_random``: another seed gives other draws from the same start;
     * ``mixes_chains``: a chain's next position depends on the other chains, so that their draws
       are not independent of each other;
+    * ``is_exact``: it leaves exp(-E) alone whatever its settings. One that does not has another
+      law at rest, and weights of annealed importance sampling that count on it would be wrong;
+    * ``is_reversible``: it is exact, and from there a step is as likely as the step back. A bridge
+      between walks in both directions counts on it;
     * ``support``: which positions it moves: "real" (any numbers), "discrete" (whole numbers from
       0 to ``num_states - 1``, an attribute of it). :func:`basin.sample` refuses the wrong pair.
+
+    ``is_exact`` and ``is_reversible`` are said of a kernel around another one as if that were both.
     """
 
     is_random: ClassVar[bool] = True
     mixes_chains: ClassVar[bool] = False
+    is_exact: ClassVar[bool] = False
+    is_reversible: ClassVar[bool] = False
     support: ClassVar[Literal["real", "discrete"]] = "real"
 
     @abstractmethod

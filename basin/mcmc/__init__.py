@@ -9,6 +9,8 @@ from basin.mcmc.diagnostics import effective_sample_size as effective_sample_siz
 from basin.mcmc.diagnostics import split_rhat as split_rhat
 from basin.mcmc.dual_averaging import DualAveraging as DualAveraging
 from basin.mcmc.dual_averaging import DualAveragingState as DualAveragingState
+from basin.mcmc.exactness import is_exact as is_exact
+from basin.mcmc.exactness import is_reversible as is_reversible
 from basin.mcmc.finiteness import finite_rows as finite_rows
 from basin.mcmc.gibbs import Sweep as Sweep
 from basin.mcmc.gibbs import conditional_log_law as conditional_log_law
@@ -74,7 +76,9 @@ __all__ = [
     "hamiltonian",
     "has_diverged",
     "has_turned",
+    "is_exact",
     "is_joint_turning",
+    "is_reversible",
     "langevin_log_ratio",
     "langevin_proposal",
     "leapfrog",

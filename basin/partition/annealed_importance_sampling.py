@@ -35,6 +35,7 @@ from basin.partition.annealing import (
     log_ratio,
     move,
     require_invariant,
+    require_reversible,
     start,
 )
 from basin.partition.bridge_sampling import bennett_acceptance_ratio
@@ -115,8 +116,8 @@ def annealed_importance_sampling(
 
     Args:
         energy_or_path: target, or a path to it.
-        kernel: leaves exp(-E) alone; a reversible one (MALA, HMC, Gibbs) where ``target_draws`` are
-            given.
+        kernel: leaves exp(-E) alone (``Kernel.is_exact``); a reversible one (MALA, HMC, NUTS, Gibbs
+            but for its systematic scan) where ``target_draws`` are given.
         base: energy with exact draws ``sample(n, generator)`` and ``log_z``; None when path(0) is
             one.
         num_chains: independent walks, forward.
@@ -157,6 +158,9 @@ def annealed_importance_sampling(
         )
         count = _STEPS_A_STAGE * (len(pilot.stages) - 1) if num_times is None else num_times
         schedule = pilot.with_num_times(count, num_moves)
+    if target_draws is not None:
+        for stage in schedule.stages:
+            require_reversible(stage.kernel)
     forward = forward_annealing(path, schedule, num_chains, generator)
     if target_draws is None:
         return forward.log_z(

@@ -20,6 +20,7 @@ from torch import Tensor
 from basin.core.types import Energy, Kernel, Path
 from basin.core.validation import positive_integer
 from basin.mcmc.coordinates import Coordinates
+from basin.mcmc.exactness import is_exact, is_reversible
 from basin.paths.geometric import Geometric
 from basin.paths.joined import Joined
 
@@ -55,6 +56,8 @@ class AnnealingSchedule:
 
     def __post_init__(self) -> None:
         positive_integer(num_moves=self.num_moves)
+        for stage in self.stages:
+            require_invariant(stage.kernel)
         times = self.times
         if len(times) < 2 or times[0] != 0 or times[-1] != 1 or bool((np.diff(times) <= 0).any()):
             raise ValueError(f"times must rise from 0 to 1, got {times}")
@@ -175,8 +178,18 @@ def require_invariant(kernel: Any) -> None:
     """Refuse kernels whose law at rest is not the energy's: the weights would be wrong."""
     if not (hasattr(kernel, "init") and hasattr(kernel, "step")):
         raise TypeError(f"kernel must have init and step, as basin.samplers.MALA(), got {kernel!r}")
-    if hasattr(kernel, "unadjusted_step_size") or type(kernel).__name__ == "ReverseDiffusion":
+    if not is_exact(kernel):
         raise ValueError(
             f"kernel must leave exp(-E) alone for the weights to be right, got {kernel!r}, which "
-            "has no accept step; take MALA"
+            "does not say so (is_exact): a kernel without an accept step has another law at rest; "
+            "take MALA"
+        )
+
+
+def require_reversible(kernel: Any) -> None:
+    """Refuse kernels whose walk backward is not the reversal of the walk forward."""
+    if not is_reversible(kernel):
+        raise ValueError(
+            f"kernel must be reversible for walks in both directions to be joined, got {kernel!r}, "
+            'which does not say so (is_reversible); take MALA, or Gibbs(scan="shuffled")'
         )

@@ -1,11 +1,12 @@
 """log Z by importance sampling with a Gaussian proposal q = N(mean, covariance).
 
     Ẑ = (1/n) Σ_i w_i,   w_i = exp(-E(x_i)) / q(x_i),   x_i ~ q
-    effective sample size = (Σ w)² / Σ w²,   standard error of log Ẑ = √(1/ESS - 1/n)
 
 Source: Owen, Monte Carlo theory, methods and examples, ch. 9. Ẑ is unbiased, so log Ẑ is low in
 expectation, by about half its squared standard error. It is right when q covers the mass of
-exp(-E) with tails at least as heavy; when a few weights carry the sum the estimate is refused.
+exp(-E) with tails at least as heavy. Where it covers less of it the interval reaches farther up, by
+the tail that the weights show (:mod:`basin.partition.weights`), and when a few weights carry the
+sum the estimate is refused.
 Cost: ``num_samples`` energies.
 """
 
@@ -20,7 +21,8 @@ from torch import Tensor
 
 from basin.core.validation import positive, positive_integer
 from basin.partition.blocks import energies_in_blocks
-from basin.partition.log_z import NORMAL_95, LogZ, LogZNotEstimated
+from basin.partition.log_z import LogZ
+from basin.partition.weights import log_z_of_weights
 
 __all__ = ["gaussian_reference"]
 
@@ -78,27 +80,12 @@ def gaussian_reference(
     )
     points = (centre.flatten() + noise @ factor.T).reshape(num_samples, *centre.shape)
     log_weights = -energies_in_blocks(energy, points, block=block) - log_proposal
-    log_sum = torch.logsumexp(log_weights, dim=0)
-    effective = float(torch.exp(2 * log_sum - torch.logsumexp(2 * log_weights, dim=0)))
-    if not effective >= minimum_effective_sample_size:  # also when it is NaN
-        share = float((log_weights.max() - log_sum).exp())
-        raise LogZNotEstimated(
-            f"effective_sample_size must be at least {minimum_effective_sample_size:g} for log Z "
-            f"to mean anything, got {effective:.1f} of {num_samples} draws (the largest weight "
-            f"carries {share:.0%}); move or widen the Gaussian, take more draws, or use a method "
-            "that goes in steps (heat_residual, annealed importance sampling)"
-        )
-    log_z = float(log_sum) - math.log(num_samples)
-    standard_error = math.sqrt(max(0.0, 1 / effective - 1 / num_samples))
-    half_width = NORMAL_95 * standard_error
-    return LogZ(
-        log_z=log_z,
-        standard_error=standard_error,
-        lower=log_z - half_width,
-        upper=log_z + half_width,
-        effective_sample_size=effective,
+    return log_z_of_weights(
+        log_weights,
         method="importance sampling from a Gaussian",
-        kind="interval",
+        raise_what="num_samples, move or widen the Gaussian, or use a method that goes in steps "
+        "(heat_residual, annealed importance sampling)",
+        minimum_effective_sample_size=minimum_effective_sample_size,
     )
 
 

@@ -274,9 +274,9 @@ def anneal_particles(
 
     Args:
         energy_or_path: target, or a path to it.
-        kernel: leaves exp(-E) alone (has an accept step, or is Gibbs); one with ``step_size`` and
-            ``target_acceptance`` is adapted on the way and moves in coordinates in which the
-            energy is round on average.
+        kernel: leaves exp(-E) alone (``Kernel.is_exact``: has an accept step, or is Gibbs); one
+            with ``step_size`` and ``target_acceptance`` is adapted on the way and moves in
+            coordinates in which the energy is round on average.
         base: energy with exact draws ``sample(n, generator)`` and ``log_z`` that the path starts
             from; None when path(0) is one.
         num_particles: n, a multiple of ``num_islands``.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from basin.core.types import Energy, Path
-from basin.core.validation import in_unit_interval
+from basin.core.validation import batch_of_energies, in_unit_interval
 from basin.paths.weighted import WeightedEnergy
 
 __all__ = ["Geometric"]
@@ -43,7 +43,9 @@ class Geometric(Path):
 
     def along(self, x: Tensor) -> Callable[[float], Tensor]:
         """Both ends once, whatever the number of t."""
-        base, target = self.base(x), self.target(x)
+        base, target = (
+            batch_of_energies(energy, x, energy(x)) for energy in (self.base, self.target)
+        )
 
         def energies(t: float) -> Tensor:
             in_unit_interval(t=t)

@@ -70,6 +70,8 @@ class Barker(Kernel):
             "https://arxiv.org/abs/1908.11812",
         ),
     )
+    is_exact: ClassVar[bool] = True
+    is_reversible: ClassVar[bool] = True
 
     step_size: float = 0.1
     target_acceptance: float = 0.574

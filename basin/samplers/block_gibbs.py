@@ -58,6 +58,8 @@ class BlockGibbs(Kernel):
     """
 
     support: ClassVar[Literal["discrete"]] = "discrete"
+    is_exact: ClassVar[bool] = True
+    is_reversible: ClassVar[bool] = True
     num_states: ClassVar[int] = 2
     references: ClassVar[tuple[Reference, ...]] = (
         Reference(

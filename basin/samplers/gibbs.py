@@ -47,7 +47,8 @@ class Gibbs(Kernel):
         num_states: K, values that each coordinate may take: 0, 1, ..., K - 1.
         scan: which coordinates a step draws, and in which order, the same for all chains:
             "shuffled" is each once in an order drawn anew, "systematic" each once from the first
-            to the last, "random" d of them drawn with replacement, which alone is reversible.
+            to the last, "random" d of them drawn with replacement. A sweep backward is one forward
+            in the reverse order: "systematic" alone is not reversible.
 
     Example:
         >>> import torch, basin
@@ -59,6 +60,7 @@ class Gibbs(Kernel):
     """
 
     support: ClassVar[Literal["discrete"]] = "discrete"
+    is_exact: ClassVar[bool] = True
     references: ClassVar[tuple[Reference, ...]] = (
         Reference(
             "Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of images",
@@ -90,6 +92,11 @@ class Gibbs(Kernel):
         order = self._order(num_event_dimensions(x), generator)
         x, is_divergent = gibbs_sweep(energy, x, self.num_states, generator, order)
         return GibbsState(x), GibbsInfo(is_divergent)
+
+    @property
+    def is_reversible(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether every order of the coordinates is as likely as its reverse."""
+        return self.scan != "systematic"
 
     def _order(self, d: int, generator: torch.Generator) -> Tensor:
         if self.scan == "systematic":

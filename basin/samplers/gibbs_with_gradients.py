@@ -104,6 +104,8 @@ class GibbsWithGradients(Kernel):
     """
 
     support: ClassVar[Literal["discrete"]] = "discrete"
+    is_exact: ClassVar[bool] = True
+    is_reversible: ClassVar[bool] = True
     references: ClassVar[tuple[Reference, ...]] = (
         Reference(
             "Oops I took a gradient: scalable sampling for discrete distributions",

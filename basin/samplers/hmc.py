@@ -80,6 +80,8 @@ class HMC(Kernel):
             "https://arxiv.org/abs/1206.1901",
         ),
     )
+    is_exact: ClassVar[bool] = True
+    is_reversible: ClassVar[bool] = True
 
     step_size: float = 0.1
     num_leapfrog_steps: int = 10

@@ -15,6 +15,7 @@ step; those of the current point are kept in the state.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -51,6 +52,9 @@ class MALA(Kernel):
     >>> 0.45 < chains.acceptance_rate < 0.7
     True
     """
+
+    is_exact: ClassVar[bool] = True
+    is_reversible: ClassVar[bool] = True
 
     step_size: float = 0.1
     target_acceptance: float = 0.574

@@ -98,6 +98,8 @@ class NUTS(Kernel):
             "https://arxiv.org/abs/1701.02434",
         ),
     )
+    is_exact: ClassVar[bool] = True
+    is_reversible: ClassVar[bool] = True
 
     step_size: float = 0.1
     max_depth: int = 10

@@ -78,8 +78,9 @@ class ParallelTempering(Kernel):
     """Another kernel at several temperatures at once, so that chains cross between far modes.
 
     All replicas of a chain start where it does; those at high temperatures need steps thrown away
-    first (``num_warmup``). The kernel's own step size is not adapted meanwhile: tune it before, as
-    below. Its state is made anew after each trade, so that a velocity is drawn afresh.
+    first (``num_warmup``). Meanwhile the kernel is adapted by its acceptance and positions at
+    temperature one; a metric that is learned there is that of the modes which the chains have seen
+    by then. Its state is made anew after each trade, so that a velocity is drawn afresh.
 
     Args:
         kernel: what moves the replicas; any but one that asks the energy for its noise level.
@@ -91,8 +92,7 @@ class ParallelTempering(Kernel):
         >>> import torch, basin
         >>> far = lambda x: -torch.logaddexp(-(x + 4).square(), -(x - 4).square()).sum(1)
         >>> left = torch.full((200, 1), -4.0)
-        >>> tuned = basin.sample(far, basin.samplers.MALA(), left, num_steps=1, num_warmup=100)
-        >>> kernel = ParallelTempering(tuned.kernel, temperatures=(1, 2, 4, 8, 16))
+        >>> kernel = ParallelTempering(basin.samplers.MALA(), temperatures=(1, 2, 4, 8, 16))
         >>> chains = basin.sample(far, kernel, left, num_steps=50, num_warmup=150)
         >>> 0.35 < float((chains.last > 0).float().mean()) < 0.65
         True
@@ -108,6 +108,7 @@ class ParallelTempering(Kernel):
             "https://arxiv.org/abs/1905.02939",
         ),
     )
+    is_exact: ClassVar[bool] = True  # and not reversible: the pairs that trade take turns
 
     kernel: Kernel
     temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)

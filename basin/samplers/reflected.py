@@ -19,7 +19,7 @@ Cost: that of the kernel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,8 +42,8 @@ class ReflectedState(NamedTuple):
 class Reflected(Kernel):
     """A kernel whose chains are reflected at walls.
 
-    Its info is that of the kernel inside, whose step size is not adapted in warm-up; to have it
-    adapted, sample ``energies.Folded(energy, lower, upper)`` with that kernel.
+    Its info is that of the kernel inside, which warm-up adapts. ``energies.Folded(energy, lower,
+    upper)`` is the same for a kernel alone, with positions that are still to be folded.
 
     Args:
         kernel: what moves the chains; its noise must be symmetric in each coordinate.
@@ -62,6 +62,9 @@ class Reflected(Kernel):
         >>> bool((chains.last > 0).all()), 2.3 < float(chains.last.mean()) < 2.7
         (True, True)
     """
+
+    is_exact: ClassVar[bool] = True
+    is_reversible: ClassVar[bool] = True
 
     kernel: Kernel
     lower: float | tuple[float, ...] = 0.0

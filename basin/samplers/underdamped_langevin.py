@@ -16,9 +16,10 @@ law is exact, N(0, 1 / lambda), for every friction and every stable step; v has 
 paths more closely; its law of x has an error of order h^2 already on a Gaussian.
 
 Targets exp(-E) / Z in x with an error of order h^2, none on Gaussians, and no law when
-h >= 2 / sqrt(lambda_max). With friction to infinity it is x <- x + h^2/2 s(x) + h/2 (z + z_next):
-the step of ``Langevin`` with epsilon = h^2 / 2, its noise shared out between two steps, which is
-what takes the bias away. Cost: one score a step, kept in the state.
+h >= 2 / sqrt(lambda_max), which ``sample`` warns of. With friction to infinity it is
+x <- x + h^2/2 s(x) + h/2 (z + z_next): the step of ``Langevin`` with epsilon = h^2 / 2, its noise
+shared out between two steps, which is what takes the bias away. Cost: one score a step, kept in the
+state.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class UnderdampedState(NamedTuple):
 class UnderdampedLangevin(Kernel):
     """Langevin with a velocity, which goes straight where ULA diffuses.
 
-    Each chain has its own velocity, N(0, I) where the chain starts (on a path: at every energy).
+    Each chain has its own velocity, N(0, I) where the chain starts. Where it is drawn anew at every
+    step (along a path, and inside ``ParallelTempering``) nothing goes straight any more: the step
+    is that of ``Langevin`` with epsilon = h^2 (1 + e^(-gamma h)) / 4, its bias included.
 
     Args:
         step_size: h, positive, in the units of x (and not squared, as that of ``Langevin``).
@@ -106,3 +109,7 @@ class UnderdampedLangevin(Kernel):
         is_finite = finite_rows(x)
         info = UnadjustedInfo(state.is_finite & ~is_finite)
         return UnderdampedState(x, v, s, is_finite), info
+
+    def oscillating_step_size(self, energy: Energy) -> float:
+        """The h that the energy's curvature bounds; ``sample`` asks for it."""
+        return self.step_size

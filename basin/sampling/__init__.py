@@ -4,6 +4,7 @@
 from basin.sampling.adapt import Adaptation as Adaptation
 from basin.sampling.adapt import AdaptationState as AdaptationState
 from basin.sampling.adapt import StepSizeAdaptation as StepSizeAdaptation
+from basin.sampling.adapt import adaptable_part as adaptable_part
 from basin.sampling.adapt import first_step_size as first_step_size
 from basin.sampling.adapt import is_adaptable as is_adaptable
 from basin.sampling.chains import Chains as Chains
@@ -12,6 +13,7 @@ from basin.sampling.chains import DivergenceWarning as DivergenceWarning
 from basin.sampling.curvature import StepSizeWarning as StepSizeWarning
 from basin.sampling.curvature import largest_curvature as largest_curvature
 from basin.sampling.curvature import warn_if_step_too_large as warn_if_step_too_large
+from basin.sampling.curvature import warn_if_unstable as warn_if_unstable
 from basin.sampling.initialise import device_of as device_of
 from basin.sampling.initialise import initial_positions as initial_positions
 from basin.sampling.progress import Progress as Progress
@@ -28,6 +30,7 @@ __all__ = [
     "Progress",
     "StepSizeAdaptation",
     "StepSizeWarning",
+    "adaptable_part",
     "device_of",
     "first_step_size",
     "initial_positions",
@@ -37,4 +40,5 @@ __all__ = [
     "sample",
     "slow_windows",
     "warn_if_step_too_large",
+    "warn_if_unstable",
 ]

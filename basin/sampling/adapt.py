@@ -9,6 +9,9 @@
                 doubling length (:mod:`basin.sampling.windows`), for a kernel whose
                 ``inverse_mass`` is one that is learned
 
+A kernel around another one (``ParallelTempering``, ``Reflected``) has the one inside it adapted, by
+the acceptance and the positions that it hands on.
+
 Source: Stan reference manual, "HMC algorithm parameters"; Hoffman & Gelman 2014, algorithm 4 for
 the first step. The kernel is never changed: each step uses a copy made with
 ``dataclasses.replace``, and the run after warm-up uses the last one, frozen, because adapting for
@@ -28,7 +31,14 @@ from basin.mcmc.dual_averaging import DualAveraging, DualAveragingState
 from basin.mcmc.running_moments import RunningMoments
 from basin.sampling.windows import slow_windows
 
-__all__ = ["Adaptation", "AdaptationState", "StepSizeAdaptation", "first_step_size", "is_adaptable"]
+__all__ = [
+    "Adaptation",
+    "AdaptationState",
+    "StepSizeAdaptation",
+    "adaptable_part",
+    "first_step_size",
+    "is_adaptable",
+]
 
 # A chain is stuck after five steps in a row with less than one chance in a hundred each. At rest,
 # with a tenth of the proposals lost at a wall, that happens once in 100,000 steps.
@@ -39,6 +49,21 @@ _MOST_DOUBLINGS = 50  # a factor of 1e15: a flat energy accepts any step
 def is_adaptable(kernel: Kernel) -> bool:
     """Whether ``kernel`` has a ``step_size`` and the ``target_acceptance`` to adapt it to."""
     return hasattr(kernel, "step_size") and hasattr(kernel, "target_acceptance")
+
+
+def adaptable_part(kernel: Any) -> Any:
+    """What warm-up adapts: ``kernel`` itself, or the one inside it; None where there is nothing.
+
+    >>> from basin.samplers import HMC, MALA, Langevin, Reflected
+    >>> adaptable_part(Reflected(MALA(0.5))).step_size
+    0.5
+    >>> adaptable_part(Reflected(Langevin())) is None
+    True
+    """
+    if is_adaptable(kernel):
+        return kernel
+    inner = getattr(kernel, "kernel", None)
+    return None if inner is None else adaptable_part(inner)
 
 
 class AdaptationState(NamedTuple):
@@ -67,7 +92,8 @@ class Adaptation:
         self, energy: Energy, kernel: Any, state: Any, generator: Generator
     ) -> tuple[Any, AdaptationState]:
         """The kernel of the first warm-up step, and the state before it."""
-        if _learns_metric(kernel) or hasattr(kernel, "shortest"):
+        part = adaptable_part(kernel)
+        if _learns_metric(part) or hasattr(part, "shortest"):
             kernel = _with_first_step_size(energy, kernel, state, generator)
         num_hopeless = torch.zeros(
             len(state.position), dtype=torch.long, device=state.position.device
@@ -93,13 +119,14 @@ class Adaptation:
             probability = probability[is_stuck] if bool(is_stuck.any()) else probability
         rule, acceptance = self._step_size(), float(probability.mean())
         kernel, step_size = rule.with_acceptance(kernel, adaptation.step_size, acceptance)
-        moments, window = None, self._window_of(kernel, step)
+        part: Any = adaptable_part(kernel)
+        moments, window = None, self._window_of(part, step)
         if window is not None:
-            moments = adaptation.moments or kernel.inverse_mass.moments(state.position)
+            moments = adaptation.moments or part.inverse_mass.moments(state.position)
             moments = moments.with_rows(state.position)
         if window is not None and moments is not None and step == window[-1]:
-            learned = kernel.inverse_mass.learned(moments, state.position)
-            kernel = rule.frozen(replace(kernel, inverse_mass=learned), step_size)
+            learned = part.inverse_mass.learned(moments, state.position)
+            kernel = rule.frozen(_with_part(kernel, inverse_mass=learned), step_size)
             kernel = _with_first_step_size(energy, kernel, state, generator)
             step_size, moments = rule.init(kernel), None
         return kernel, AdaptationState(step, step_size, num_hopeless, moments)
@@ -136,7 +163,7 @@ class StepSizeAdaptation:
 
     def init(self, kernel: Any) -> DualAveragingState:
         """State before warm-up, at the kernel's own step size."""
-        return self._rule().init(kernel.step_size)
+        return self._rule().init(adaptable_part(kernel).step_size)
 
     def update(
         self, kernel: Any, state: DualAveragingState, info: Any
@@ -149,11 +176,11 @@ class StepSizeAdaptation:
     ) -> tuple[Any, DualAveragingState]:
         """The same from an acceptance in [0, 1] that was settled on otherwise."""
         state = self._rule().update(state, acceptance)
-        return replace(kernel, step_size=self._rule().step_size(state)), state
+        return _with_part(kernel, step_size=self._rule().step_size(state)), state
 
     def frozen(self, kernel: Any, state: DualAveragingState) -> Any:
         """The kernel to use after warm-up, at the averaged step size."""
-        return replace(kernel, step_size=self._rule().averaged_step_size(state))
+        return _with_part(kernel, step_size=self._rule().averaged_step_size(state))
 
     def _rule(self) -> DualAveraging:
         return DualAveraging(self.target_acceptance)
@@ -164,20 +191,22 @@ def first_step_size(energy: Energy, kernel: Any, state: Any, generator: Generato
 
     Args:
         energy: callable ``[chains, *event] -> [chains]``.
-        kernel: where to start from; a kernel whose transitions are long makes the moves with
-            ``kernel.shortest()``, of one leapfrog step.
+        kernel: where to start from; one whose transitions are long makes the moves with its
+            ``shortest()``, of one leapfrog step.
         state: of the chains; it is left where it is.
         generator: source of the moves' noise.
 
     Source: Hoffman & Gelman 2014, algorithm 4, with the mean over the chains for the acceptance and
     the kernel's target for their 1/2, as in Stan. Cost: one move for each factor of two.
     """
-    probe = kernel.shortest() if hasattr(kernel, "shortest") else kernel
-    step_size = kernel.step_size
+    part = adaptable_part(kernel)
+    probe = part.shortest() if hasattr(part, "shortest") else part
+    step_size = part.step_size
 
     def is_accepted() -> bool:
-        _, info = replace(probe, step_size=step_size).step(energy, state, generator)
-        return float(info.acceptance_probability.mean()) > kernel.target_acceptance
+        probing = _around(kernel, replace(probe, step_size=step_size))
+        _, info = probing.step(energy, state, generator)
+        return float(info.acceptance_probability.mean()) > part.target_acceptance
 
     was_accepted = is_accepted()
     for _ in range(_MOST_DOUBLINGS):
@@ -188,7 +217,19 @@ def first_step_size(energy: Energy, kernel: Any, state: Any, generator: Generato
 
 
 def _with_first_step_size(energy: Energy, kernel: Any, state: Any, generator: Generator) -> Any:
-    return replace(kernel, step_size=first_step_size(energy, kernel, state, generator))
+    return _with_part(kernel, step_size=first_step_size(energy, kernel, state, generator))
+
+
+def _with_part(kernel: Any, **changes: Any) -> Any:
+    """The kernel with its adaptable part changed."""
+    return _around(kernel, replace(adaptable_part(kernel), **changes))
+
+
+def _around(kernel: Any, part: Any) -> Any:
+    """The kernel with ``part`` in the place of its adaptable part."""
+    if is_adaptable(kernel):
+        return part
+    return replace(kernel, kernel=_around(kernel.kernel, part))
 
 
 def _learns_metric(kernel: Any) -> bool:

@@ -1,10 +1,12 @@
-"""How large a step the curvature of an energy allows to unadjusted Langevin.
+"""How large a step the curvature of an energy allows to kernels without an accept step.
 
     lambda_max = the largest eigenvalue of d2E/dx2 over a few points
 
 Along a direction of curvature lambda ULA multiplies the distance to the mode by 1 - epsilon lambda:
 it explodes when epsilon >= 2 / lambda, and below that its variance is
 1 / (lambda (1 - epsilon lambda / 2)) instead of 1 / lambda, twice the right one at 1 / lambda.
+A velocity turns along it with the frequency sqrt(lambda): leapfrog-like steps of length h, as those
+of BAOAB, are exact there up to h = 2 / sqrt(lambda), and explode beyond.
 
 Power iteration with Hessian-vector products (Golub & Van Loan, section 7.3): once for the size of
 the spectrum, again on the shifted Hessian where the largest eigenvalue in size is negative. It
@@ -24,7 +26,12 @@ from basin.core.tensors import event_sum, expand_like, normal_like
 from basin.core.types import Energy
 from basin.core.validation import positive_integer
 
-__all__ = ["StepSizeWarning", "largest_curvature", "warn_if_step_too_large"]
+__all__ = [
+    "StepSizeWarning",
+    "largest_curvature",
+    "warn_if_step_too_large",
+    "warn_if_unstable",
+]
 
 
 class StepSizeWarning(UserWarning):
@@ -87,6 +94,33 @@ def warn_if_step_too_large(energy: Energy, x: Tensor, step_size: float | Tensor,
         f"curvature is lambda_max = {curvature:.3g}; the bound of stability is "
         f"2/lambda_max = {bound:.3g}, and {effect}; take step_size <= {0.1 / curvature:.2g} "
         "(variance within 6 %) or MALA, which corrects the bias",
+        StepSizeWarning,
+        stacklevel=4,
+    )
+    return True
+
+
+def warn_if_unstable(energy: Energy, x: Tensor, step_size: float, name: str) -> bool:
+    """Warn with :class:`StepSizeWarning` if ``step_size >= 2 / sqrt(lambda_max)`` at ``x``.
+
+    For steps with a velocity, whose length is in the units of x.
+
+    Returns:
+        Whether it warned.
+
+    >>> warn_if_unstable(lambda x: 2 * x.square().sum(1), torch.zeros(1, 3), 0.9, "a kernel")
+    False
+    """
+    curvature = largest_curvature(energy, x)
+    if not step_size**2 * curvature >= 4:
+        return False
+    frequency = curvature**0.5
+    warnings.warn(
+        f"{name}: step_size = {step_size:.3g} is too large for this energy, whose largest "
+        f"curvature is lambda_max = {curvature:.3g}; the bound of stability is "
+        f"2/sqrt(lambda_max) = {2 / frequency:.3g}, and the chains are unstable in the stiffest "
+        f"direction and will leave it; take step_size <= {1 / frequency:.2g} or HMC, which rejects "
+        "what goes astray",
         StepSizeWarning,
         stacklevel=4,
     )

@@ -21,9 +21,9 @@ from torch import Tensor
 from basin.core.types import Energy, Kernel, Path
 from basin.core.validation import all_finite, positive_integer, seed_number
 from basin.mcmc.finiteness import finite_rows
-from basin.sampling.adapt import Adaptation, is_adaptable
+from basin.sampling.adapt import Adaptation, adaptable_part
 from basin.sampling.chains import Chains, DivergenceError, DivergenceWarning
-from basin.sampling.curvature import warn_if_step_too_large
+from basin.sampling.curvature import warn_if_step_too_large, warn_if_unstable
 from basin.sampling.initialise import device_of, initial_positions
 from basin.sampling.progress import Progress
 from basin.sampling.support import require_same_support
@@ -65,6 +65,8 @@ def sample(
         num_warmup: steps thrown away first. A kernel with a ``target_acceptance`` has its
             ``step_size`` adapted to it meanwhile, and one with an ``inverse_mass`` that is learned
             has it replaced by the covariance that the chains show; ``Chains.kernel`` says to what.
+            Of a kernel around another one (``ParallelTempering``, ``Reflected``) that is done with
+            the one inside.
         thin: keep every thin-th step: draw i is step (i + 1) ``thin``, ``num_steps // thin`` draws.
         seed: same seed, same machine: the same bits. A ``torch.Generator`` (on the chains' device)
             is used and moved on; the global generator is never touched.
@@ -101,7 +103,7 @@ def sample(
         require_same_support(kernel, energy)
         generator = _generator(seed, energy, x0_or_num_chains)
         x0 = initial_positions(energy, x0_or_num_chains, generator)
-        check_step_size = check_step_size and hasattr(kernel, "unadjusted_step_size")
+        check_step_size = check_step_size and _limited_part(kernel) is not None
         if check_step_size and _is_step_too_large(kernel, energy, x0):
             check_step_size = False
         state = kernel.init(energy, x0, generator)
@@ -153,8 +155,9 @@ def _warm_up(
     if num_warmup == 0:
         return kernel, state
     adaptation, tuning = None, None
-    if is_adaptable(kernel):
-        adaptation = Adaptation(num_warmup, kernel.target_acceptance)
+    part = adaptable_part(kernel)
+    if part is not None:
+        adaptation = Adaptation(num_warmup, part.target_acceptance)
         kernel, tuning = adaptation.init(energy, kernel, state, generator)
     record = _Record(num_warmup, 1, "last", state.position)
     for step in range(1, num_warmup + 1):
@@ -250,11 +253,22 @@ class _Record:
         )
 
 
+def _limited_part(kernel: Any) -> Any:
+    """The kernel, or the one inside it, whose step the energy's curvature limits; None without."""
+    if hasattr(kernel, "unadjusted_step_size") or hasattr(kernel, "oscillating_step_size"):
+        return kernel
+    inner = getattr(kernel, "kernel", None)
+    return None if inner is None else _limited_part(inner)
+
+
 def _is_step_too_large(kernel: Any, energy: Energy, x: Tensor) -> bool:
-    step_size = kernel.unadjusted_step_size(energy)
+    part = _limited_part(kernel)
+    if hasattr(part, "oscillating_step_size"):
+        return warn_if_unstable(energy, x, part.oscillating_step_size(energy), _name(part))
+    step_size = part.unadjusted_step_size(energy)
     if isinstance(step_size, Tensor) and step_size.ndim == x.ndim:
         return False  # a step for each chain: not checked
-    return warn_if_step_too_large(energy, x, step_size, _name(kernel))
+    return warn_if_step_too_large(energy, x, step_size, _name(part))
 
 
 def _wants_noise_level(energy: Any) -> bool:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,8 @@ from basin.partition.annealed_importance_sampling import (
     forward_annealing,
     reverse_annealing,
 )
-from basin.partition.annealing import AnnealingSchedule
-from basin.partition.log_z import LogZ
+from basin.partition.annealing import AnnealingSchedule, require_reversible
+from basin.partition.log_z import LogZ, LogZNotEstimated
 from basin.partition.probability_flow import probability_flow_log_z
 from basin.partition.quadrature import quadrature
 from basin.partition.sequential_monte_carlo import anneal_particles, choose_schedule
@@ -142,6 +143,8 @@ def check_log_z(
         return LogZCheck(found, claimed)
     way = _way(run, core, level, generator)
     kernel = kernel or way.kernel
+    if method == "bridge":
+        require_reversible(kernel)
     schedule = choose_schedule(way.path, kernel, generator=generator)
     if method == "smc":
         particles = anneal_particles(
@@ -244,5 +247,6 @@ def _levels(
     found = []
     for stage, t in enumerate(schedule.times):
         if t >= _FIRST_PART:
-            found.append(LevelLogZ(way.sigma_at(t), log_z(stage)))
+            with suppress(LogZNotEstimated):
+                found.append(LevelLogZ(way.sigma_at(t), log_z(stage)))
     return tuple(found)

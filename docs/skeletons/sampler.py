@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,6 +43,9 @@ class MySampler(Kernel):
     Args:
         step_size: epsilon, positive, in squared units of x.
     """
+
+    is_exact: ClassVar[bool] = False  # True where exp(-E) / Z is its law at every step_size
+    is_reversible: ClassVar[bool] = False
 
     step_size: float = 0.01
 

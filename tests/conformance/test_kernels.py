@@ -24,6 +24,7 @@ import basin.samplers
 from basin.core.describe import build, describe
 from basin.core.types import Kernel
 from basin.energies import RestrictedBoltzmannMachine
+from basin.mcmc.exactness import is_exact, is_reversible
 from basin.objectives import ContrastiveDivergence
 from basin.samplers import MALA
 from basin.sampling.run import sample
@@ -254,3 +255,15 @@ def test_it_is_described_and_built_again_through_a_file(kernel_class):
     kernel = built(kernel_class)
     text = json.dumps(describe(kernel))
     assert build(json.loads(text), [basin.samplers, basin.mcmc]) == kernel
+
+
+def test_what_has_an_accept_step_is_exact_and_what_warns_of_its_step_is_not(
+    kernel_class, energy, x0, generator
+):
+    kernel = built(kernel_class)
+    _, info = kernel.step(energy, kernel.init(energy, x0, generator), generator)
+    if "acceptance_probability" in info._fields:
+        assert is_exact(kernel)
+    if hasattr(kernel, "unadjusted_step_size"):
+        assert not is_exact(kernel)
+    assert is_exact(kernel) or not is_reversible(kernel)

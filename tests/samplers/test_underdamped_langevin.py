@@ -11,6 +11,7 @@ from scipy import linalg
 from basin.samplers import underdamped_langevin
 from basin.samplers.underdamped_langevin import UnderdampedLangevin, UnderdampedState
 from basin.sampling.chains import DivergenceError
+from basin.sampling.curvature import StepSizeWarning
 from basin.sampling.run import sample
 from helpers.energies import DiagonalGaussian
 from helpers.statistics import assert_different_law, assert_same_law, normal_cdf
@@ -157,7 +158,11 @@ def test_at_infinite_friction_noises_are_shared_between_two_steps(generator):
 
 
 def test_beyond_the_bound_of_stability_it_is_told(generator):
-    with pytest.raises(DivergenceError, match="none of the 4 chains is finite any more"):
+    """Before the first step, and when the last chain has left."""
+    with (
+        pytest.warns(StepSizeWarning, match="bound of stability is 2/sqrt"),
+        pytest.raises(DivergenceError, match="none of the 4 chains is finite any more"),
+    ):
         sample(DiagonalGaussian([4.0]), UnderdampedLangevin(1.1), torch.ones(4, 1), num_steps=5_000)
 
 
@@ -179,3 +184,18 @@ def test_refuses_bad_settings(bad):
         UnderdampedLangevin(bad)
     with pytest.raises(ValueError, match="friction must be positive, got"):
         UnderdampedLangevin(friction=bad)
+
+
+@pytest.mark.statistical
+def test_with_a_velocity_drawn_anew_it_is_langevin_of_a_step_of_its_own(generator):
+    """Along a path or inside parallel tempering: epsilon = h^2 (1 + e^(-gamma h)) / 4, so the law
+    at rest is too wide; the narrower one that BAOAB has on its own is the mutant."""
+    precision, h, friction = 4.0, 0.7, 0.5
+    epsilon = h**2 * (1 + math.exp(-friction * h)) / 4
+    width = math.sqrt(1 / (precision * (1 - epsilon * precision / 2)))
+    energy, kernel = DiagonalGaussian([precision]), UnderdampedLangevin(h, friction)
+    x = width * torch.randn(NUM_CHAINS, 1, generator=generator)
+    for _ in range(10):
+        x = kernel.step(energy, kernel.init(energy, x, generator), generator)[0].position
+    assert_same_law(x[:, 0], normal_cdf(0.0, width))
+    assert_different_law(x[:, 0], normal_cdf(0.0, math.sqrt(1 / precision)))

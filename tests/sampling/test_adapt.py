@@ -8,15 +8,24 @@ import pytest
 import torch
 
 from basin.mcmc.metric import DenseMetric, DiagonalMetric, IdentityMetric
+from basin.mcmc.metropolis import select
 from basin.samplers.hmc import HMC
 from basin.samplers.langevin import Langevin
 from basin.samplers.mala import MALA
 from basin.samplers.nuts import NUTS
+from basin.samplers.parallel_tempering import ParallelTempering
+from basin.samplers.reflected import Reflected
 from basin.sampling import adapt
-from basin.sampling.adapt import StepSizeAdaptation, first_step_size, is_adaptable
+from basin.sampling.adapt import (
+    StepSizeAdaptation,
+    adaptable_part,
+    first_step_size,
+    is_adaptable,
+)
 from basin.sampling.run import sample
 from helpers.energies import AsymmetricMixture, DiagonalGaussian
-from helpers.statistics import assert_same_law, normal_cdf
+from helpers.exact_start import TARGETS, exact_start
+from helpers.statistics import assert_different_law, assert_same_law, normal_cdf
 
 BADLY_SCALED = DiagonalGaussian([1.0, 100.0, 10_000.0])
 
@@ -210,3 +219,59 @@ def test_a_flat_energy_ends_the_search():
     generator = torch.Generator().manual_seed(0)
     state = kernel.init(flat, torch.zeros(2, 1), generator)
     assert 1 < first_step_size(flat, kernel, state, generator) < 1e20
+
+
+# --- a kernel inside another one -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("around", [Reflected, lambda kernel: Reflected(ParallelTempering(kernel))])
+def test_the_kernel_inside_is_adapted_by_what_is_handed_on(around):
+    """Far from the walls, and with hot replicas that have the same scale, the step is that of the
+    kernel alone, up to the noise of one warm-up."""
+    energy = DiagonalGaussian([1.0, 25.0], [40.0, 40.0])
+    x0 = 40 + torch.randn(60, 2, generator=torch.Generator().manual_seed(2))
+    alone = sample(energy, MALA(10.0), x0, num_steps=1, num_warmup=60).kernel
+    chains = sample(energy, around(MALA(10.0)), x0, num_steps=30, num_warmup=60)
+    inside = adaptable_part(chains.kernel)
+    assert type(chains.kernel) is Reflected
+    assert inside.step_size == pytest.approx(alone.step_size, rel=0.5)
+    assert 0.4 < chains.acceptance_rate < 0.75
+
+
+def test_the_metric_of_the_kernel_inside_is_learned():
+    energy = DiagonalGaussian([1.0, 10_000.0], [40.0, 40.0])
+    x0 = 40 + torch.tensor([1.0, 0.01]) * torch.randn(
+        60, 2, generator=torch.Generator().manual_seed(2)
+    )
+    kernel = Reflected(HMC(num_leapfrog_steps=3))
+    inside = adaptable_part(sample(energy, kernel, x0, num_steps=1, num_warmup=80).kernel)
+    ratio = float(inside.inverse_mass.variances[0] / inside.inverse_mass.variances[1])
+    assert 2_000 < ratio < 50_000
+
+
+def test_a_kernel_inside_another_one_that_has_nothing_to_adapt_burns_in():
+    kernel = Reflected(Langevin(0.1))
+    chains = sample(DiagonalGaussian([1.0]), kernel, torch.ones(20, 1), num_steps=1, num_warmup=9)
+    assert adaptable_part(kernel) is None
+    assert chains.kernel == kernel
+
+
+class ByPlace(MALA):
+    """The mutant of what is frozen: a step that goes on depending on where a chain is."""
+
+    def step(self, energy, state, generator):
+        is_near = state.position.abs()[:, 0] < 1.0
+        short, long = (MALA(step).step(energy, state, generator) for step in (0.02, 1.0))
+        mixed = (select(is_near, *both) for both in zip(short[0], long[0], strict=True))
+        return type(state)(*mixed), short[1]
+
+
+@pytest.mark.statistical
+def test_exact_start_after_adaptation_through_a_wrapper(generator):
+    target, start = TARGETS["gamma"], exact_start("gamma", generator)
+    run = {"num_steps": 8, "keep": "last", "on_divergence": "count"}
+    chains = sample(target.energy, Reflected(MALA()), start, num_warmup=15, **run)
+    assert chains.kernel != Reflected(MALA())
+    assert_same_law(chains.last[:, 0], target.cdf)
+    mutant = sample(target.energy, Reflected(ByPlace()), start, **run)
+    assert_different_law(mutant.last[:, 0], target.cdf)

@@ -11,6 +11,9 @@ from basin.paths.noised import Noised
 from basin.samplers.annealed_langevin import AnnealedLangevin
 from basin.samplers.langevin import Langevin
 from basin.samplers.mala import MALA
+from basin.samplers.parallel_tempering import ParallelTempering
+from basin.samplers.reflected import Reflected
+from basin.samplers.underdamped_langevin import UnderdampedLangevin
 from basin.sampling.curvature import (
     StepSizeWarning,
     largest_curvature,
@@ -84,6 +87,29 @@ def test_no_warning_for_a_step_that_is_allowed_or_corrected(kernel):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sample(DiagonalGaussian([1.0, 25.0]), kernel, torch.zeros(4, 2), num_steps=3)
+
+
+def test_a_step_with_a_velocity_is_judged_by_its_frequency():
+    """BAOAB is exact on Gaussians up to h = 2 / sqrt(25) = 0.4, and has no law beyond."""
+    energy, x0 = DiagonalGaussian([1.0, 25.0]), torch.zeros(4, 2)
+    words = (
+        r"UnderdampedLangevin: step_size = 0.41 .* lambda_max = 25; .* 2/sqrt\(lambda_max\) = 0.4,"
+    )
+    with pytest.warns(StepSizeWarning, match=words):
+        sample(energy, UnderdampedLangevin(0.41), x0, num_steps=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sample(energy, UnderdampedLangevin(0.39), x0, num_steps=3)
+
+
+@pytest.mark.parametrize("around", [Reflected, ParallelTempering])
+def test_the_step_of_a_kernel_inside_another_one_is_judged_too(around):
+    energy, x0 = DiagonalGaussian([1.0, 25.0]), torch.ones(4, 2)
+    with pytest.warns(StepSizeWarning, match="Langevin: step_size = 0.06"):
+        sample(energy, around(Langevin(0.06)), x0, num_steps=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sample(energy, around(Langevin(0.03)), x0, num_steps=3)
 
 
 def test_it_looks_again_where_the_chains_have_gone():

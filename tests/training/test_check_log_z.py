@@ -16,8 +16,10 @@ from basin.energies import RestrictedBoltzmannMachine
 from basin.energies.analytic.noised_gaussian_mixture import NoisedGaussianMixture
 from basin.energies.composed.at_noise_level import AtNoiseLevel
 from basin.energies.composed.standardised import Standardised
+from basin.partition.annealing import AnnealingSchedule
 from basin.partition.log_z import LogZ, LogZNotEstimated
-from basin.training.check_log_z import LogZCheck
+from basin.samplers import MALA, ParallelTempering
+from basin.training.check_log_z import LogZCheck, _levels, _Way
 from basin.training.run import NotNormalisedError, Run
 
 LOG_Z = -0.7
@@ -166,3 +168,23 @@ def test_the_shell_states_it_beside_the_claim(tmp_path, capsys):
     assert results == json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert main(["evaluate", folder, "--log_z", "mcmc"]) == 2
     assert "--log_z must be one of smc, ais" in capsys.readouterr().err
+
+
+def test_levels_that_the_particles_do_not_agree_on_are_left_out():
+    """One bad level on the way down is no reason to refuse the answer at its end."""
+    schedule = AnnealingSchedule.even(MALA(), 10)
+    way = _Way(path=None, kernel=MALA(), sigma_at=lambda t: 1 - t)  # type: ignore[arg-type]
+
+    def log_z(stage):
+        if stage == 5:
+            raise LogZNotEstimated("the islands do not agree")
+        return LogZ(float(stage), 0.1, stage - 0.2, stage + 0.2, None, "test", "interval")
+
+    found = [level.log_z.log_z for level in _levels(schedule, way, log_z)]
+    assert found == [1.0, 2.0, 3.0, 4.0, 6.0, 7.0, 8.0, 9.0, 10.0]
+
+
+def test_a_bridge_of_a_run_refuses_a_kernel_that_is_not_reversible():
+    run = run_of(Off(2), (2,))
+    with pytest.raises(ValueError, match="kernel must be reversible"):
+        run.check_log_z("bridge", kernel=ParallelTempering(MALA()))

@@ -61,6 +61,9 @@ def narrow(x):
 class Undeclared(Kernel):
     """A user's kernel that says nothing of its law."""
 
+    def __repr__(self):
+        return "Undeclared()"
+
     def init(self, energy, x, generator):
         return MALA().init(energy, x, generator)
 

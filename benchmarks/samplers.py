@@ -282,7 +282,7 @@ def walk():
 TARGETS: dict[str, tuple[str, Callable[[], Target]]] = {
     "gaussian": ("Gaussian, 10 dimensions, correlated, condition number 100", gaussian),
     "mixture": ("Two far modes of unequal weight and width, 2 dimensions", mixture),
-    "funnel": ("Neal's funnel, 10 dimensions; the statistic is v; NUTS left out as too slow", funnel),
+    "funnel": ("Neal's funnel, 10 dimensions; the statistic is v; without NUTS: slow", funnel),
     "banana": ("Banana, 2 dimensions", banana),
     "gamma": ("Gamma(2.5) on the half line, as it is", gamma),
     "log_gamma": ("Gamma(2.5) through `Transformed`", log_gamma),

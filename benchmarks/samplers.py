@@ -738,7 +738,7 @@ def page(rows, peer=None):
             lines += ["", f"### {title}", "", *target_table(mine)]
     if peer is not None:
         lines += [PEER.format(**peer["settings"], **peer["versions"]), *peer_table(peer)]
-    return "\n".join(line.rstrip("\n") if line else line for line in lines) + "\n"
+    return "\n".join(line.removesuffix("\n") for line in lines) + "\n"
 
 
 def kernel_table():

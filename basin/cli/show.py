@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from basin.cli.job import folder_of, own_energy_name
-from basin.report.explorer.plane import MAX_COLUMNS
 from basin.training import Run
 
 __all__ = ["evaluation_table", "show_end"]
@@ -63,6 +62,8 @@ def show_end(run: Run, results: Mapping[str, Any]) -> None:
 
 def _can_explore(run: Run) -> bool:
     """Whether ``basin explore`` has a plane to show."""
+    from basin.report.explorer.plane import MAX_COLUMNS  # here, as --help needs no pictures
+
     is_plane = 2 <= math.prod(run.event_shape) <= MAX_COLUMNS
     is_conditional = run.config["data"].get("is_conditional", False)
     return is_plane and run.num_states is None and not is_conditional

@@ -12,7 +12,6 @@ products a point.
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import spline_filter
 
 __all__ = ["spline_coefficients", "spline_values"]
 
@@ -27,6 +26,8 @@ def spline_coefficients(values: np.ndarray) -> np.ndarray:
         >>> bool(np.allclose(found, values[[4, 2], [3, 5]]))
         True
     """
+    from scipy.ndimage import spline_filter  # here: importing Basin waits for no SciPy
+
     return spline_filter(values, order=3, output=np.float64, mode="mirror")
 
 

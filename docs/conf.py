@@ -24,6 +24,7 @@ extensions = [
     "myst_nb",
     "sphinx_copybutton",
 ]
+highlight_language = "none"  # a formula in a docstring is no Python
 html_theme = "furo"
 html_title = f"Basin {basin.__version__}"
 exclude_patterns = ["_build", "skeletons"]

@@ -723,7 +723,10 @@ PEER = """
 target, starts and lengths of warm-up, taking turns. Ratios are Basin's smallest ESS over
 BlackJAX's, geometric means over the rounds, with the factor of one standard error. BlackJAX adapts
 each chain alone and compiles the whole run; Basin pools the chains, and runs any Python energy as
-it is: a second is worth far less on energies as small as these. A comparison that is not in the
+it is: a second is worth far less on energies as small as these. HMC takes ten
+steps in both, Basin's with the jitter that is its default: without it a path may be a whole period
+of some coordinate, and what warm-up happens to find decides. Rows whose settings differ say so in
+`benchmarks/results/nuts_blackjax.json` (8 chains). A comparison that is not in the
 table was not run to its end.
 
 """
@@ -778,8 +781,9 @@ def peer_table(peer):
     yield from _head(
         "", "per gradient, means", "per gradient, squares", "per second, means", "gradients a draw"
     )
-    draws = peer["settings"]["chains"] * peer["settings"]["num_steps"]
     for name, found in peer["comparisons"].items():
+        settings = found.get("settings", peer["settings"])
+        draws = settings["chains"] * settings["num_steps"]
         fields = ("means_per_gradient", "squares_per_gradient", "means_per_second")
         ratios = (found["ratios"][field] for field in fields)
         paths = [

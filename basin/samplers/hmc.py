@@ -62,7 +62,10 @@ class HMC(Kernel):
             of about pi / 2 gets farthest on a target that fits the metric.
         target_acceptance: what warm-up adapts ``step_size`` to, in (0, 1).
         inverse_mass: the metric; warm-up learns a ``DiagonalMetric`` or a ``DenseMetric``.
-        jitter: in [0, 1): each chain's step varies by this share, afresh in every transition.
+        jitter: in [0, 1): each chain's step varies by this share, afresh in every transition. A
+            path of a whole period of some coordinate never moves it; with a wide jitter none
+            stays such a path (a logistic posterior in 25 dimensions, 10 steps: smallest ESS of
+            2,000 draws about 1,500 with 0.3, and 390 with 0.1).
 
     >>> import torch, basin
     >>> gaussian = lambda x: 0.5 * (x.square() / torch.tensor([1.0, 100.0])).sum(1)
@@ -87,7 +90,7 @@ class HMC(Kernel):
     num_leapfrog_steps: int = 10
     target_acceptance: float = 0.8
     inverse_mass: Metric = _UNTIL_LEARNED
-    jitter: float = 0.1
+    jitter: float = 0.3
 
     def __post_init__(self) -> None:
         positive(step_size=self.step_size, target_acceptance=self.target_acceptance)

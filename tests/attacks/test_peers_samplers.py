@@ -403,7 +403,7 @@ def test_a_run_leaves_no_trace_on_its_kernel():
     for kernel in (*ADJUSTED, ParallelTempering(MALA(0.3))):
         before = repr(kernel), hash(kernel)
         first, second = (
-            sample(square, kernel, torch.ones(8, 2), num_steps=4, num_warmup=20, seed=1)
+            sample(square, kernel, torch.ones(8, 2), num_steps=4, num_warmup=100, seed=1)
             for _ in range(2)
         )
         assert (repr(kernel), hash(kernel)) == before

@@ -34,8 +34,8 @@ def kinds():
         for name, kind in found.items()
         if isinstance(kind, type)
         and issubclass(kind, Objective)
-        and kind.support in ("real", "discrete")
         and not name.endswith("Penalty")
+        and kind().support in ("real", "discrete")  # of some it depends on the kernel
     }
 
 

@@ -46,6 +46,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE = ROOT / "benchmarks/results/log_z.json", ROOT / "docs/log_z.md"
 BLOCK = 20  # repetitions that share a pilot
 PARTICLES, ISLANDS, MOVES = 512, 16, 5
+# Each of the 16 wells is a choice that a particle makes at a high temperature and keeps: weights
+# within an island differ by a factor of about 1.2^16 however long it walks, so islands are larger.
+MORE_PARTICLES = {"many_well_32": 2048}
 CHAINS, STEPS_A_STAGE = 64, 10  # of annealed importance sampling, in each direction
 QUANTILE = 1.959964
 
@@ -145,8 +148,8 @@ def answer(estimate):
     return found.lower, found.upper, found.log_z
 
 
-def by_smc(path, kernel, truth, counted, repetitions, seed):
-    """Sequential Monte Carlo; each repetition has 16 islands of 32 particles."""
+def by_smc(path, kernel, truth, counted, repetitions, seed, num_particles=PARTICLES):
+    """Sequential Monte Carlo; each repetition has 16 islands of 32 particles, or of more."""
     start, found, pilots = time.perf_counter(), [], 0
     counted.calls = 0
     for block in range(repetitions // BLOCK):
@@ -157,7 +160,7 @@ def by_smc(path, kernel, truth, counted, repetitions, seed):
         particles = anneal_particles(
             path,
             kernel,
-            num_particles=BLOCK * PARTICLES,
+            num_particles=BLOCK * num_particles,
             num_islands=BLOCK * ISLANDS,
             schedule=schedule,
             generator=generator,
@@ -240,7 +243,8 @@ def run_case(name, repetitions, has_ebmkit):
     base = Gaussian(torch.zeros(dim), scale**2 * torch.eye(dim))
     counted = Counted(target)
     path, truth = Geometric(base, counted), float(target.log_z)
-    rows = {"smc": by_smc(path, MALA(), truth, counted, repetitions, 1000)}
+    particles = MORE_PARTICLES.get(name, PARTICLES)
+    rows = {"smc": by_smc(path, MALA(), truth, counted, repetitions, 1000, particles)}
     yield truth, rows
     if has_ebmkit:
         for schedule in ("linear", "geometric"):
@@ -259,7 +263,7 @@ def run_case(name, repetitions, has_ebmkit):
 
 def run_trained_machines(repetitions, shared):
     """RBMs with 20 hidden units, trained here on mushrooms (112 binary columns)."""
-    with np.load(shared / "binary" / "mushrooms.npz") as file:
+    with np.load(shared / "binary" / "binary_mushrooms.npz") as file:
         train = torch.from_numpy(file["train"]).float()
     machine = RestrictedBoltzmannMachine(train.shape[1], num_hidden=20)
     objective = basin.objectives.PseudoLikelihood()
@@ -368,6 +372,11 @@ def page(results):
         "(with or without gradient) for one repetition, pilot included. Reverse walks start from",
         "exact draws of the target, which a user seldom has. The machine was shared: seconds are",
         "no measure and are left out.",
+        "",
+        "Not reached: many_well_32, where each of 16 wells is a choice that a particle keeps from",
+        "a high temperature on. Most answers are refused, and of those that are given too few hold",
+        "the truth: it needs more particles than here. gaussian_100 and the published machine",
+        "of MNIST have not been run to the end (2,000 temperatures are too few for it: refused).",
         "",
         "| target | true log Z | method | held | refused | width, nats | RMS error, nats | calls |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -15,16 +15,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from basin.core.discrete import draw_states, energies_of_all_states, uniform_states
 from basin.core.references import Reference
 from basin.core.room import take_room
+from basin.energies.discrete.enumerated import Enumerated
 from basin.energies.discrete.pairs import as_given, given_pairs, numbers_of_shape, pairs_of, upper
 from basin.energies.networks.layers import as_event_shape, flatten_event
 
 __all__ = ["BoltzmannMachine"]
 
 
-class BoltzmannMachine(nn.Module):
+class BoltzmannMachine(Enumerated):
     """Pairwise binary energy ``[batch, *event] -> [batch]`` in nats; log Z known up to 20 units.
 
     Args:
@@ -86,23 +86,7 @@ class BoltzmannMachine(nn.Module):
         field = flat @ weights + self.unit_weights[coordinate]
         return torch.stack([torch.zeros_like(field), -field], dim=1)
 
-    @property
-    def log_z(self) -> float:
-        """log Z, summed over all 2^d states; a ``ValueError`` beyond 20 units."""
-        return float(torch.logsumexp(-self._energies(), 0))
-
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` independent exact draws, ``[n, *event]``, by enumeration; up to 20 units."""
-        return draw_states(self._energies(), n, self.event_shape, 2, generator)
-
-    def sample_base(self, n: int, generator: torch.Generator) -> Tensor:
-        """Where chains may start: fair coins."""
-        return uniform_states(n, self.event_shape, 2, generator)
-
     def weight_matrix(self) -> Tensor:
         """W as it is now, symmetric with a diagonal of zeros, ``[d, d]``."""
         pairs = upper(self.pair_weights, len(self.unit_weights))
         return pairs + pairs.mT
-
-    def _energies(self) -> Tensor:
-        return energies_of_all_states(self, self.event_shape, 2)

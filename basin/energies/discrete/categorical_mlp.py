@@ -15,14 +15,12 @@ import torch
 from torch import Tensor
 
 from basin.core.discrete import (
-    draw_states,
-    energies_of_all_states,
     number_of_states,
     one_hot,
-    uniform_states,
     whole_numbers,
 )
 from basin.core.validation import seed_number
+from basin.energies.discrete.enumerated import Enumerated
 from basin.energies.networks.activations import activation_named
 from basin.energies.networks.layers import as_event_shape, flatten_event, linear_layer
 from basin.energies.networks.mlp import hidden_layers
@@ -30,7 +28,7 @@ from basin.energies.networks.mlp import hidden_layers
 __all__ = ["CategoricalMLP"]
 
 
-class CategoricalMLP(torch.nn.Module):
+class CategoricalMLP(Enumerated):
     """A fully connected network on whole numbers, ``[batch, *event] -> [batch]``, in nats.
 
     Args:
@@ -88,19 +86,6 @@ class CategoricalMLP(torch.nn.Module):
         code = hot[..., 1] - hot[..., 0] if self.num_states == 2 else hot.flatten(1)
         return self._of_code(code)
 
-    @property
-    def log_z(self) -> float:
-        """log Z of the weights as they are, by enumeration; needs at most 2^20 states."""
-        return float(torch.logsumexp(-self._energies(), 0))
-
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` independent exact draws, ``[n, *event]``, by enumeration of at most 2^20 states."""
-        return draw_states(self._energies(), n, self.event_shape, self.num_states, generator)
-
-    def sample_base(self, n: int, generator: torch.Generator) -> Tensor:
-        """Where chains may start: every coordinate uniform, on its own."""
-        return uniform_states(n, self.event_shape, self.num_states, generator)
-
     def extra_repr(self) -> str:
         """Shown by ``print``."""
         return f"num_states={self.num_states}, activation={self.activation!r}"
@@ -115,6 +100,3 @@ class CategoricalMLP(torch.nn.Module):
             return 2 * flat - 1
         whole_numbers("x", flat, self.num_states)
         return one_hot(flat, self.num_states).flatten(1)
-
-    def _energies(self) -> Tensor:
-        return energies_of_all_states(self, self.event_shape, self.num_states)

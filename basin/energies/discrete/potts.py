@@ -18,22 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from basin.core.discrete import (
-    draw_states,
-    energies_of_all_states,
     number_of_states,
     one_hot,
-    uniform_states,
     whole_numbers,
 )
 from basin.core.references import Reference
 from basin.core.room import take_room
+from basin.energies.discrete.enumerated import Enumerated
 from basin.energies.discrete.pairs import as_given, given_pairs, numbers_of_shape, pairs_of, upper
 from basin.energies.networks.layers import as_event_shape, flatten_event
 
 __all__ = ["Potts"]
 
 
-class Potts(nn.Module):
+class Potts(Enumerated):
     """Pairwise categorical energy ``[batch, *event] -> [batch]`` in nats.
 
     Args:
@@ -112,19 +110,6 @@ class Potts(nn.Module):
         agreeing = torch.einsum("j,bjv->bv", couplings, self._one_hot(x))
         return -agreeing - nn.functional.pad(self.unit_weights[coordinate], (1, 0))
 
-    @property
-    def log_z(self) -> float:
-        """log Z, summed over all K^d states; a ``ValueError`` beyond 2^20 of them."""
-        return float(torch.logsumexp(-self._energies(), 0))
-
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` independent exact draws, ``[n, *event]``, by enumeration of at most 2^20 states."""
-        return draw_states(self._energies(), n, self.event_shape, self.num_states, generator)
-
-    def sample_base(self, n: int, generator: torch.Generator) -> Tensor:
-        """Where chains may start: every unit uniform, on its own."""
-        return uniform_states(n, self.event_shape, self.num_states, generator)
-
     def coupling_matrix(self) -> Tensor:
         """J as it is now, symmetric with a diagonal of zeros, ``[d, d]``."""
         pairs = upper(self.pair_weights, len(self.unit_weights))
@@ -138,6 +123,3 @@ class Potts(nn.Module):
         flat = flatten_event(self, x, self.event_shape)
         whole_numbers("x", flat, self.num_states)
         return one_hot(flat, self.num_states)
-
-    def _energies(self) -> Tensor:
-        return energies_of_all_states(self, self.event_shape, self.num_states)

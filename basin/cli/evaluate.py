@@ -95,14 +95,20 @@ def run(arguments: list[str]) -> int:
     for name in checks or ():
         if name not in CHECKS:
             raise ValueError(f"--checks must be among {', '.join(CHECKS)}, got {name!r}")
-    options = {"checks": checks, "long_run": given["long_run"], "spacing": given["spacing"]}
+    check = None
+    if method is not None:
+        check = job.check_log_z(model, method, given["num_particles"], given["seed"])
     is_chosen = model.config["weights"] == chosen.config["weights"]
     measure = job.evaluate if is_chosen else job.evaluate_other_weights
-    options |= {"tolerance": given["tolerance"], "log_z_check": None}
-    if method is not None:
-        options["log_z_check"] = job.check_log_z(
-            model, method, given["num_particles"], given["seed"]
-        )
-    results = measure(model, job.data_of(model), seed=given["seed"], **options)
+    results = measure(
+        model,
+        job.data_of(model),
+        seed=given["seed"],
+        checks=checks,
+        long_run=given["long_run"],
+        spacing=given["spacing"],
+        log_z_check=check,
+        tolerance=given["tolerance"],
+    )
     print(json.dumps(results, indent=2) if given["json"] else evaluation_table(results))
     return 0

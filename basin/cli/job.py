@@ -28,7 +28,7 @@ from basin.core.discrete import uniform_states
 from basin.core.types import Density, Kernel
 from basin.core.validation import positive_integer
 from basin.datasets import Dataset, load
-from basin.energies import Standardised
+from basin.energies import Standardised, core_energy, restored
 from basin.partition import LogZNotEstimated
 from basin.paths import Noised
 from basin.samplers import AnnealedLangevin
@@ -173,7 +173,7 @@ def train(
         positive_integer(num_samples=num_samples)
     extra: dict[str, Any] = {"num_samples": num_samples}
     extra["sampler"] = None if kernel is None else describe(kernel)
-    if not is_own(type(_core(energy))):
+    if not is_own(type(core_energy(energy))):
         extra["energy_settings"] = dict(energy_settings or {})
     run = basin.fit(energy, dataset, objective, out=out, progress=True, extra=extra, **settings)
     return run, finish(run, dataset, kernel=kernel)
@@ -240,7 +240,7 @@ def draw_with(
         kernel, is_discrete=run.num_states is not None, has_noise_levels=run.has_noise_levels
     )
     energy = run.energy
-    core = _core(energy)
+    core = core_energy(energy)
     generator = torch.Generator().manual_seed(seed)
     level = run.sigma if sigma is None else sigma
     if run.num_states is not None:
@@ -271,7 +271,7 @@ def draw_with(
         keep="last",
         progress=True,
     )
-    return energy.restore(chains.last) if isinstance(energy, Standardised) else chains.last
+    return restored(energy, chains.last)
 
 
 def check_kernel(kernel: Kernel | None, *, is_discrete: bool, has_noise_levels: bool) -> None:
@@ -297,11 +297,6 @@ def check_kernel(kernel: Kernel | None, *, is_discrete: bool, has_noise_levels: 
             f"--sampler must do without noise levels, which this model has none of, got {name}; "
             "take MALA, or train a model of all levels (DualScoreMatching)"
         )
-
-
-def _core(energy: Any) -> Any:
-    """The energy in the model's coordinates."""
-    return energy.energy if isinstance(energy, Standardised) else energy
 
 
 def _extra(run: Run) -> Mapping[str, Any]:
@@ -414,7 +409,7 @@ def energy_of(folder: Path, name: str) -> torch.nn.Module:
 
 def own_energy_name(run: Run) -> str | None:
     """The dotted name of the run's network, where it is the user's and commands need it."""
-    kind = type(_core(run.energy))
+    kind = type(core_energy(run.energy))
     return None if is_own(kind) else f"{kind.__module__}.{kind.__qualname__}"
 
 

@@ -14,6 +14,8 @@ from basin.energies.composed.mixture import Mixture as Mixture
 from basin.energies.composed.posterior import Posterior as Posterior
 from basin.energies.composed.product import Product as Product
 from basin.energies.composed.standardised import Standardised as Standardised
+from basin.energies.composed.standardised import core_energy as core_energy
+from basin.energies.composed.standardised import restored as restored
 from basin.energies.composed.tempered import Tempered as Tempered
 from basin.energies.composed.transformed import Transformed as Transformed
 from basin.energies.discrete.boltzmann_machine import BoltzmannMachine as BoltzmannMachine
@@ -60,6 +62,7 @@ __all__ = [
     "Tempered",
     "Transformed",
     "activation_named",
+    "core_energy",
     "fit_covering_mixture",
     "fit_gaussian",
     "fit_gaussian_mixture",
@@ -67,4 +70,5 @@ __all__ = [
     "hidden_forward",
     "hidden_layers",
     "input_gradient",
+    "restored",
 ]

@@ -59,7 +59,6 @@ from basin.training.trend import loss_curves as loss_curves
 from basin.training.trend import series as series
 from basin.training.trend import trend as trend
 from basin.training.writable import in_words as in_words
-from basin.training.writable import is_full_disk as is_full_disk
 from basin.training.writable import require_writable as require_writable
 
 __all__ = [
@@ -97,7 +96,6 @@ __all__ = [
     "fit",
     "give_up",
     "in_words",
-    "is_full_disk",
     "latest_checkpoint",
     "learned_parts",
     "load",

@@ -29,7 +29,7 @@ from basin.core.streams import stream
 from basin.core.types import Kernel, Path
 from basin.core.validation import positive_integer, seed_number
 from basin.energies.analytic.gaussian import Gaussian
-from basin.energies.composed.standardised import Standardised
+from basin.energies.composed.standardised import Standardised, core_energy
 from basin.energies.discrete.restricted_boltzmann_machine import RestrictedBoltzmannMachine
 from basin.partition.annealed_importance_sampling import (
     both_directions,
@@ -123,7 +123,7 @@ def check_log_z(
     positive_integer(num_particles=num_particles)
     seed_number(seed=seed)
     run.energy_at(sigma)  # refuses conditions, and levels that were not trained
-    core: Any = run.energy.energy if isinstance(run.energy, Standardised) else run.energy
+    core = core_energy(run.energy)
     generator = stream(seed, "check of log Z", next(core.parameters()).device)
     level = run.sigma if sigma is None else sigma
     claimed = run.log_z

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from basin.datasets.conditioned import ConditionedRows
 from basin.datasets.load import Dataset
 from basin.datasets.rows import FreshDraws, Rows, TensorRows, as_rows
 from basin.datasets.weighted import WeightedRows
+from basin.training.checkpoint import checksum
 
 __all__ = ["TrainingData"]
 
@@ -90,7 +90,7 @@ class TrainingData:
             "num_validation_rows": None if validation is None else len(validation),
             "is_conditional": conditioned is not None,
             "is_weighted": sample_weight is not None,
-            "rows_sha256": _checksum(rows),
+            "rows_sha256": _rows_sha256(rows),
         }
         return cls(rows, validation, density, description, conditioned)
 
@@ -117,9 +117,8 @@ class TrainingData:
         return self.rows.num_rows is not None
 
 
-def _checksum(rows: Rows) -> str | None:
+def _rows_sha256(rows: Rows) -> str | None:
     """SHA-256 of the first rows of a table, as they are trained on; None for fresh draws."""
     if rows.num_rows is None:
         return None
-    first = rows.take(0, min(rows.num_rows, _NUM_CHECKED_ROWS)).cpu().contiguous()
-    return hashlib.sha256(first.flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
+    return checksum({"rows": rows.take(0, min(rows.num_rows, _NUM_CHECKED_ROWS))}, {})

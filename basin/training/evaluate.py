@@ -44,7 +44,7 @@ from basin.core.types import Density
 from basin.core.validation import seed_number
 from basin.datasets.load import Dataset
 from basin.datasets.rows import FreshDraws, Rows
-from basin.energies.composed.standardised import Standardised
+from basin.energies.composed.standardised import Standardised, core_energy
 from basin.evaluation.bits_per_dimension import bits_per_dimension
 from basin.evaluation.classifier_two_sample import classifier_two_sample
 from basin.evaluation.coverage_and_density import coverage, density_of_samples
@@ -317,8 +317,7 @@ class _Subject:
     @property
     def core(self) -> Any:
         """The energy of standardised coordinates, of all levels where it has them."""
-        energy = self.run.energy
-        return energy.energy if isinstance(energy, Standardised) else energy
+        return core_energy(self.run.energy)
 
     def core_at(self, sigma: float | None) -> Any:
         return self.core if not hasattr(self.core, "at") else self.core.at(sigma)

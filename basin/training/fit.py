@@ -30,7 +30,7 @@ from basin.core.types import Density, Objective
 from basin.core.validation import batch_of_energies, positive
 from basin.datasets.load import Dataset
 from basin.datasets.rows import Rows
-from basin.energies.composed.standardised import Standardised
+from basin.energies.composed.standardised import Standardised, core_energy
 from basin.objectives.dual_score_matching import DualScoreMatching
 from basin.partition.enumeration import can_enumerate, enumeration
 from basin.partition.log_z import LogZNotEstimated
@@ -305,7 +305,7 @@ class _Job:
     ) -> None:
         self.energy = energy
         self.is_standardised = isinstance(energy, Standardised)
-        self.core: nn.Module = energy.energy if isinstance(energy, Standardised) else energy
+        self.core: nn.Module = core_energy(energy)
         self.objective = objective
         self.data = data
         self.settings = settings

@@ -29,7 +29,7 @@ from basin.core.validation import (
     same_event_shape,
     seed_number,
 )
-from basin.energies.composed.standardised import Standardised
+from basin.energies.composed.standardised import core_energy, restored
 from basin.energies.networks.layers import BLOCK_ROWS
 from basin.partition.enumeration import can_enumerate
 from basin.partition.log_z import LogZ, LogZNotEstimated
@@ -98,7 +98,7 @@ class Run:
     @property
     def has_noise_levels(self) -> bool:
         """Whether the energy is noise-conditional."""
-        return hasattr(_core(self.energy), "at")
+        return hasattr(core_energy(self.energy), "at")
 
     @property
     def log_z(self) -> LogZ | None:
@@ -238,7 +238,7 @@ class Run:
         """
         positive_integer(n=n, num_steps=num_steps)
         seed_number(seed=seed)
-        core: Any = _core(self.energy)
+        core: Any = core_energy(self.energy)
         with threads(num_threads_for(core, min(n, BLOCK_ROWS))):
             if self.num_states is not None:
                 return self._sample_states(core, self.num_states, n, seed, num_steps, progress)
@@ -280,7 +280,7 @@ class Run:
 
     def _restored(self, draws: Tensor) -> Tensor:
         """In the user's units."""
-        return self.energy.restore(draws) if isinstance(self.energy, Standardised) else draws
+        return restored(self.energy, draws)
 
     def _sample_states(
         self, core: Any, num_states: int, n: int, seed: int, num_steps: int, progress: bool
@@ -401,12 +401,8 @@ def _require_same_kind(folder: Path, config: dict[str, Any], energy: nn.Module) 
         raise RunFolderError(
             f"{folder} must hold one run, got data of shape {shape} and an energy of {of_energy}"
         )
-    if hasattr(_core(energy), "at") != (config["noise_levels"] is not None):
+    if hasattr(core_energy(energy), "at") != (config["noise_levels"] is not None):
         raise RunFolderError(
             f"{folder} must name noise_levels if and only if its energy has them, got "
-            f"{config['noise_levels']!r} beside {type(_core(energy)).__name__}"
+            f"{config['noise_levels']!r} beside {type(core_energy(energy)).__name__}"
         )
-
-
-def _core(energy: nn.Module) -> nn.Module:
-    return energy.energy if isinstance(energy, Standardised) else energy

@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-__all__ = ["in_words", "is_full_disk", "require_writable"]
+__all__ = ["in_words", "require_writable"]
 
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -28,7 +28,7 @@ def in_words(path: Path, error: OSError) -> OSError:
 
     The system's own names a file that is written aside and renamed, which nobody asked for.
     """
-    if is_full_disk(error):
+    if _is_full_disk(error):
         return OSError(
             errno.ENOSPC,
             f"{path} could not be written: the disk is full; free some space (what was there "
@@ -39,7 +39,7 @@ def in_words(path: Path, error: OSError) -> OSError:
     return _refused(folder, error.strerror or "no permission") if is_refusal else error
 
 
-def is_full_disk(error: BaseException) -> bool:
+def _is_full_disk(error: BaseException) -> bool:
     """Whether there was no room, or no quota left."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 

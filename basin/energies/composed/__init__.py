@@ -8,6 +8,8 @@ from basin.energies.composed.mixture import Mixture as Mixture
 from basin.energies.composed.posterior import Posterior as Posterior
 from basin.energies.composed.product import Product as Product
 from basin.energies.composed.standardised import Standardised as Standardised
+from basin.energies.composed.standardised import core_energy as core_energy
+from basin.energies.composed.standardised import restored as restored
 from basin.energies.composed.tempered import Tempered as Tempered
 from basin.energies.composed.transformed import Transformed as Transformed
 
@@ -21,4 +23,6 @@ __all__ = [
     "Standardised",
     "Tempered",
     "Transformed",
+    "core_energy",
+    "restored",
 ]

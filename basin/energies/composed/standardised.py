@@ -17,7 +17,7 @@ from basin.core.gradients import dual_score, score
 from basin.core.tensors import num_event_dimensions
 from basin.core.validation import all_finite
 
-__all__ = ["Standardised"]
+__all__ = ["Standardised", "core_energy", "restored"]
 
 
 class Standardised(nn.Module):
@@ -133,3 +133,24 @@ class Standardised(nn.Module):
                 f"Standardised takes x of shape (batch, {', '.join(map(str, expected))}), the "
                 f"columns it was fitted on, got {tuple(x.shape)}"
             )
+
+
+def core_energy(energy: Any) -> Any:
+    """The energy in the model's coordinates: what a ``Standardised`` one holds, else itself.
+
+    Example:
+        >>> inner = lambda u: 0.5 * u.square().sum(1)
+        >>> core_energy(Standardised(inner, 0.0, 2.0)) is inner, core_energy(inner) is inner
+        (True, True)
+    """
+    return energy.energy if isinstance(energy, Standardised) else energy
+
+
+def restored(energy: Any, rows: Tensor) -> Tensor:
+    """Rows of the model's coordinates in the user's units, shape of ``rows``.
+
+    Example:
+        >>> restored(Standardised(lambda u: u.sum(1), 1.0, 2.0), torch.ones(1, 2))
+        tensor([[3., 3.]])
+    """
+    return energy.restore(rows) if isinstance(energy, Standardised) else rows

@@ -11,13 +11,12 @@ levels, those of the data widened by 2 sigma, as else noise is only black and wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from basin.core.gradients import score
-from basin.energies.composed.standardised import Standardised
+from basin.energies.composed.standardised import core_energy, restored
 from basin.report.collect import RunRecord
 from basin.report.figures import as_images, grey_levels
 from basin.samplers.reverse_diffusion import ReverseDiffusion
@@ -64,7 +63,7 @@ def image_walk(record: RunRecord, *, seed: int = 0) -> ImageWalk:
     if num_images < 1:
         raise ValueError(f"images of {pixels} numbers are too large for a page to hold their walk")
     energy = run.energy
-    core: Any = energy.energy if isinstance(energy, Standardised) else energy
+    core = core_energy(energy)
     top, low = float(run.config["noise_levels"]["sigma_max"]), record.sigma
     generator = torch.Generator(next(core.parameters()).device).manual_seed(seed)
     start = core.sample_base(num_images, generator, top)
@@ -78,12 +77,13 @@ def image_walk(record: RunRecord, *, seed: int = 0) -> ImageWalk:
     means = [
         x + s**2 * score(core.at(float(s)), x).detach() for x, s in zip(frames, sigmas, strict=True)
     ]
-    restore = energy.restore if isinstance(energy, Standardised) else lambda u: u
     black, white = grey_levels(record)
     unit = record.scale[0]
     blur = 2 * unit * sigmas
-    noisy = [_grey(restore(x), black - b, white + b) for x, b in zip(frames, blur, strict=True)]
-    expected = [_grey(restore(x), black, white) for x in means]
+    noisy = [
+        _grey(restored(energy, x), black - b, white + b) for x, b in zip(frames, blur, strict=True)
+    ]
+    expected = [_grey(restored(energy, x), black, white) for x in means]
     return ImageWalk(sigmas, np.stack(noisy), np.stack(expected))
 
 

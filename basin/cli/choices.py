@@ -67,8 +67,10 @@ class Family:
                 sys.path.insert(0, os.getcwd())  # a module of yours lies where you are
             try:
                 thing = getattr(importlib.import_module(module), last)
-            except (ImportError, AttributeError) as error:
-                raise ValueError(f"--{option} must name a class, got {name!r}: {error}") from error
+            except Exception as error:  # importing runs the module, which may raise anything
+                raise ValueError(
+                    f"--{option} must name a class that can be imported, got {name!r}: {error!r}"
+                ) from error
             if inspect.isclass(thing):
                 return thing
         close = get_close_matches(name, members, n=1)

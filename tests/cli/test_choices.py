@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from basin.cli.choices import FAMILIES, as_arguments, read_settings
@@ -76,3 +78,11 @@ def test_a_missing_file_or_preset_is_one_error():
         read_settings(["--config", "nowhere.yaml"])
     with pytest.raises(ValueError, match="--preset must be one of course"):
         read_settings(["--preset", "curse"])
+
+
+def test_a_module_of_the_user_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
+    (tmp_path / "broken_networks.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    with pytest.raises(ValueError, match=r"got 'broken_networks.Net': ZeroDivisionError"):
+        FAMILIES["energy"].find("broken_networks.Net")

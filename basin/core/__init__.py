@@ -34,6 +34,9 @@ from basin.core.gradients import hessian_vector_product as hessian_vector_produc
 from basin.core.gradients import hutchinson_laplacian as hutchinson_laplacian
 from basin.core.gradients import laplacian as laplacian
 from basin.core.gradients import score as score
+from basin.core.graph import FlatGraph as FlatGraph
+from basin.core.graph import NotCompilable as NotCompilable
+from basin.core.graph import flat_graph as flat_graph
 from basin.core.inspect import require_no_output_bias as require_no_output_bias
 from basin.core.inspect import require_score_trainable as require_score_trainable
 from basin.core.kernels import RADIAL_KERNELS as RADIAL_KERNELS
@@ -113,6 +116,7 @@ __all__ = [
     "Density",
     "Energy",
     "FINITE_DIFFERENCES",
+    "FlatGraph",
     "Given",
     "Kernel",
     "LEAPS",
@@ -121,6 +125,7 @@ __all__ = [
     "Neighbours",
     "NoiseLevels",
     "NoisyEnergy",
+    "NotCompilable",
     "Objective",
     "Path",
     "Penalised",
@@ -158,6 +163,7 @@ __all__ = [
     "event_sum",
     "expand_like",
     "first_rows",
+    "flat_graph",
     "floating_point",
     "gaussian_kernel",
     "hessian_vector_product",

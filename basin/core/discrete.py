@@ -294,7 +294,7 @@ def _changed(x: Tensor, coordinates: Tensor, num_states: int, start: int, stop: 
     Copy 1 + j (K-1) + (k-1) adds k, modulo K, to the j-th of the given coordinates of each row.
     """
     copy = torch.arange(start, stop, device=x.device)
-    which = ((copy - 1).clamp_min(0) // (num_states - 1)).tolist()
+    which = [max(0, c - 1) // (num_states - 1) for c in range(start, stop)]
     shift = torch.where(copy == 0, 0, (copy - 1) % (num_states - 1) + 1)[:, None, None]
     place = coordinates[:, which].t().unsqueeze(-1)
     rows = x.flatten(1).repeat(stop - start, 1).view(stop - start, len(x), -1)

@@ -33,8 +33,9 @@ def bytes_kept(function: Callable[[], object]) -> int:
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        # The tensor is held, so that its address is not given to another one.
-        blocks[storage.data_ptr()] = (storage.nbytes(), tensor)
+        # The tensor is held, so that its storage's handle is not given to another one. (Tensors
+        # without numbers, as compilers trace with, have no address of their data.)
+        blocks[storage._cdata] = (storage.nbytes(), tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import basin
 from basin.core.threads import num_threads_for, threads
 from basin.training.adam import Adam
+from basin.training.gradient import by_autograd
 from basin.training.history import History
 from basin.training.loop import Loop, TrainingState
 from basin.training.settings import Settings
@@ -80,6 +81,7 @@ def basin_loop(x, batch, steps):
     )
     loop = Loop(
         objective=objective,
+        gradient=by_autograd(lambda energy, x: (energy, x)),
         draw=rows.draw,
         validation=None,
         is_finite_table=True,

@@ -42,6 +42,10 @@ from basin.training.folder import read_weights as read_weights
 from basin.training.folder import require_utf8 as require_utf8
 from basin.training.folder import write_config as write_config
 from basin.training.folder import write_weights as write_weights
+from basin.training.gradient import Gradient as Gradient
+from basin.training.gradient import by_autograd as by_autograd
+from basin.training.gradient import compiled_gradient as compiled_gradient
+from basin.training.gradient import pays_to_compile as pays_to_compile
 from basin.training.history import History as History
 from basin.training.history import read_history as read_history
 from basin.training.lock import LOCK as LOCK
@@ -66,6 +70,7 @@ __all__ = [
     "CHECKS",
     "EventFile",
     "FORMAT",
+    "Gradient",
     "History",
     "LOCK",
     "LOG_Z_METHODS",
@@ -86,11 +91,13 @@ __all__ = [
     "build_density",
     "build_energy",
     "build_objective",
+    "by_autograd",
     "check_log_z",
     "checkpoints",
     "checksum",
     "chosen_and_other",
     "claim",
+    "compiled_gradient",
     "evaluate",
     "faults",
     "fit",
@@ -106,6 +113,7 @@ __all__ = [
     "log_z_down_the_ladder",
     "loss_curves",
     "other_files",
+    "pays_to_compile",
     "read_config",
     "read_history",
     "read_tensors",

@@ -60,7 +60,7 @@ class Adam:
         self.count += 1
         torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
             [self.parameters[i] for i in used],
-            [g for p in self.parameters if (g := p.grad) is not None],
+            [_laid_out_like(p, g) for p in self.parameters if (g := p.grad) is not None],
             [self.first[i] for i in used],
             [self.second[i] for i in used],
             [],
@@ -85,3 +85,10 @@ class Adam:
         with torch.no_grad():
             for name, mine in self.tensors().items():
                 mine.copy_(tensors[name])
+
+
+def _laid_out_like(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The kernel walks through memory and never looks at strides; autograd takes care of them."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)

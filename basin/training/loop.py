@@ -27,6 +27,7 @@ from basin.training.adam import Adam
 from basin.training.average import WeightAverage
 from basin.training.checkpoint import checkpoints, latest_checkpoint, write_checkpoint
 from basin.training.errors import TrainingDiverged, TrainingInterrupted
+from basin.training.gradient import Gradient
 from basin.training.history import History
 from basin.training.settings import Settings
 
@@ -130,6 +131,7 @@ class Loop:
 
     Args:
         objective: what is minimised.
+        gradient: ``gradient(objective, state, batch)``: the loss, with its gradient in ``.grad``.
         draw: ``draw(n, generator) -> [n, *event]`` in the energy's coordinates, on its device.
         validation: fixed held-out rows in the same coordinates, or None.
         is_finite_table: early stopping and best weights apply (a table can be learned by heart).
@@ -144,6 +146,7 @@ class Loop:
     """
 
     objective: Objective
+    gradient: Gradient
     draw: Draw
     validation: Tensor | None
     is_finite_table: bool
@@ -195,12 +198,8 @@ class Loop:
         """One optimiser step; False when it went wrong and the last good state came back."""
         settings, objective = self.settings, self._objective
         batch = self.draw(settings.batch_size, state.generators["rows"])
-        energy, x = self.bind(state.energy, batch)
-        loss = objective(energy, x, state.objective_state, state.generators["noise"])
+        loss = self.gradient(objective, state, batch)
         optimizers = [state.optimizer, *(part.optimizer for part in state.learned.values())]
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.value.backward()
         norms = [optimizer.clip_gradient(settings.gradient_clip) for optimizer in optimizers]
         value = float(loss.value.detach())
         terms = {name: float(term) for name, term in loss.terms.items()}

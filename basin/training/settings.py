@@ -41,6 +41,7 @@ class Settings:
     patience: int | None = 20
     recover: int = 0
     num_threads: int | None = None
+    compile: bool | Literal["auto"] = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,6 +68,8 @@ class Settings:
         for name in ("evaluate_every", "checkpoint_every", "patience", "num_threads"):
             if getattr(self, name) is not None:
                 positive_integer(**{name: getattr(self, name)})
+        if self.compile not in (True, False, "auto"):
+            raise ValueError(f'compile must be True, False or "auto", got {self.compile!r}')
         if self.num_threads is not None and self.num_threads > _MAXIMUM_THREADS:
             raise ValueError(  # torch ends the process when the system refuses a thread
                 f"num_threads must be at most {_MAXIMUM_THREADS}, got {self.num_threads}"
@@ -98,5 +101,5 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
-        """Back from ``config.json``."""
-        return cls(**{**values, "adam_betas": tuple(values["adam_betas"])})
+        """Back from ``config.json``; runs from before there was a choice were not compiled."""
+        return cls(**{"compile": False, **values, "adam_betas": tuple(values["adam_betas"])})

@@ -7,6 +7,7 @@ Rows and energies depend on what an objective declares: ``support`` says which r
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,11 @@ from torch import nn
 import basin
 from basin.core.conditions import Given
 from basin.core.describe import build, describe
+from basin.core.graph import NotCompilable
 from basin.core.types import Loss, Objective
+from basin.training.adam import Adam
+from basin.training.gradient import _Step, by_autograd
+from basin.training.loop import learned_parts
 
 OBJECTIVES = sorted(
     (
@@ -204,3 +209,42 @@ def test_describes_itself_and_is_built_again(kind):
 def test_says_what_it_is_from(kind):
     assert kind.references
     assert all(reference.year > 1900 for reference in kind.references)
+
+
+# Their sampler has an accept step, whose rate it hands on as a number.
+TAKES_NUMBERS_OUT = {"RecoveryLikelihood"}
+
+
+def test_a_step_can_be_one_graph(kind):
+    """Gradients and the next state to the same bits as by autograd, see ``basin.core.graph``;
+    or one clear refusal from those that take numbers out of tensors."""
+    results = []
+    for is_graph in (False, True):
+        energy, objective = energy_for(kind()), kind()
+        x, generator = rows_for(objective, 16), torch.Generator().manual_seed(0)
+        first = objective.init(x, generator)
+        state = SimpleNamespace(
+            energy=energy,
+            objective_state=first,
+            generators={"noise": generator},
+            learned=learned_parts(objective, first, (0.9, 0.99)),
+            optimizer=Adam(energy.parameters(), (0.9, 0.99)),
+        )
+        step = by_autograd(itself)
+        if is_graph:
+            try:
+                step = _Step(objective, itself, state, x, compiled=False)
+            except NotCompilable:
+                assert kind.__name__ in TAKES_NUMBERS_OUT
+                return
+        for _ in range(2):
+            loss = step(objective, state, x)
+            state.objective_state = loss.state
+        after = [value for value in (loss.state or ()) if isinstance(value, torch.Tensor)]
+        results.append([loss.value.detach(), *(p.grad for p in energy.parameters()), *after])
+    assert kind.__name__ not in TAKES_NUMBERS_OUT
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def itself(energy, rows):
+    return energy, rows

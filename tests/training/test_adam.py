@@ -73,3 +73,16 @@ def test_a_parameter_without_gradient_is_left_alone():
     before = mine[1].detach().clone()
     Adam(mine, (0.9, 0.99)).step(0.1)
     assert torch.equal(mine[1], before)
+
+
+def test_a_gradient_that_lies_otherwise_in_memory_is_the_same_gradient():
+    """The fused kernel never looks at strides: without care, a transposed one moved other weights
+    (seen when a compiled graph returned it)."""
+    mine, turned = parameters(), parameters()
+    for weights in (mine, turned):
+        gradients(weights, 0)
+    turned[0].grad = turned[0].grad.t().contiguous().t()
+    assert turned[0].grad.stride() != turned[0].stride()
+    for weights in (mine, turned):
+        Adam(weights, (0.9, 0.99)).step(0.1)
+    assert all(torch.equal(a, b) for a, b in zip(mine, turned, strict=True))

@@ -1,0 +1,138 @@
+"""The gradient of a compiled step is that of autograd; who decides, and what a run says of it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import pytest
+import torch
+
+import basin
+from basin.core import graph as graphs
+from basin.datasets import TwoMoons
+from basin.energies import MLP
+from basin.objectives import DenoisingScoreMatching, NoiseContrastiveEstimation
+from basin.training import gradient, load, resume
+from basin.training.gradient import pays_to_compile
+from basin.training.settings import Settings
+
+FEW = {"num_steps": 12, "evaluate_every": 4, "batch_size": 64}
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Graphs run operation by operation: to the same bits, and without seconds of compiling."""
+
+    def plain(function, inputs, generator, compiled):
+        return graphs.flat_graph(function, inputs, generator, compiled=False)
+
+    monkeypatch.setattr(gradient, "flat_graph", plain)
+
+
+def losses(run):
+    return [record["loss"] for record in run.history if "loss" in record]
+
+
+def trained(compile, objective=None, **settings):
+    objective = objective or DenoisingScoreMatching(0.2)
+    return basin.fit(MLP(2, (16,)), TwoMoons(), objective, compile=compile, **FEW, **settings)
+
+
+@pytest.mark.parametrize("objective", [DenoisingScoreMatching(0.2), NoiseContrastiveEstimation()])
+def test_a_graph_trains_to_the_same_bits(uncompiled, objective):
+    assert losses(trained(True, objective)) == losses(trained(False, objective))
+
+
+def test_a_compiled_run_differs_by_rounding():
+    compiled, plain = trained(True), trained(False)
+    assert losses(compiled) == pytest.approx(losses(plain), rel=1e-4)
+    assert compiled.config["compiled"] is True
+    assert plain.config["compiled"] is False
+    weights = zip(compiled.energy.parameters(), plain.energy.parameters(), strict=True)
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in weights)
+
+
+def test_resuming_goes_on_as_the_run_began(uncompiled, tmp_path, monkeypatch):
+    made = []
+    step = gradient._Step
+
+    class Counted(step):
+        def __init__(self, *arguments):
+            made.append(1)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(gradient, "_Step", Counted)
+    whole = trained(True, out=tmp_path / "whole")
+    stops = {"checkpoint_every": 4, "out": tmp_path / "part"}
+
+    def stop(energy, record):
+        if record["step"] == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(True, on_evaluation=stop, **stops)
+    again = resume(tmp_path / "part", TwoMoons())
+    assert len(made) == 3
+    assert losses(again)[-1] == losses(whole)[-1]
+
+
+class Fractional(torch.nn.Module):
+    """Takes a number out of a tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2))
+
+    def forward(self, x):
+        return (x * self.weight).pow(4).sum(1) / (1 + float(x.detach().square().mean()))
+
+
+def test_what_cannot_be_compiled_stops_a_run_that_asks_for_it():
+    with pytest.raises(ValueError, match="compile must be False or 'auto' for Deno"):
+        basin.fit(Fractional(), TwoMoons(), DenoisingScoreMatching(0.2), compile=True, **FEW)
+
+
+def test_auto_goes_on_without_and_says_so(monkeypatch):
+    fit = importlib.import_module("basin.training.fit")
+    monkeypatch.setattr(fit, "pays_to_compile", lambda *sizes: True)
+    objective = DenoisingScoreMatching(0.2)
+    run = basin.fit(Fractional(), TwoMoons(), objective, compile="auto", **FEW)
+    plain = basin.fit(Fractional(), TwoMoons(), objective, compile=False, **FEW)
+    assert losses(run) == losses(plain)
+    assert next(r["event"] for r in run.history if "event" in r).startswith("not compiled")
+
+
+def test_auto_decides_by_sizes():
+    energy = MLP(2)
+    assert not pays_to_compile(energy, 1024, 4000)
+    assert pays_to_compile(energy, 1024, 200_000)
+    assert pays_to_compile(MLP(2, (1024, 1024)), 1024, 20_000)
+
+
+def test_a_state_that_counts_in_numbers_is_refused(uncompiled):
+    """A graph would hold the count where it stood."""
+
+    class Counting(DenoisingScoreMatching):
+        def __call__(self, energy, x, state, generator):
+            loss = super().__call__(energy, x, state, generator)
+            return loss._replace(state=state._replace(sigma=state.sigma * 0.999))
+
+    with pytest.raises(ValueError, match="counts in its state"):
+        basin.fit(MLP(2, (16,)), TwoMoons(), Counting(0.2), compile=True, **FEW)
+
+
+def test_the_choice_is_kept_and_old_runs_were_not_compiled(tmp_path):
+    run = trained("auto", out=tmp_path / "run")
+    assert run.config["training"]["compile"] == "auto"
+    assert run.config["compiled"] is False
+    values = json.loads(json.dumps(Settings(compile=True).to_json()))
+    assert Settings.from_json(values).compile is True
+    del values["compile"]
+    assert Settings.from_json(values).compile is False
+    assert load(tmp_path / "run").config["compiled"] is False
+
+
+def test_another_word_is_refused():
+    with pytest.raises(ValueError, match=r"compile must be True, False or .auto., got 'yes'"):
+        trained("yes")

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from basin.core.graph import NotCompilable
 from basin.core.types import Energy, Kernel, Path
 from basin.core.validation import all_finite, positive_integer, seed_number
 from basin.mcmc.finiteness import finite_rows
@@ -26,6 +28,7 @@ from basin.sampling.chains import Chains, DivergenceError, DivergenceWarning
 from basin.sampling.curvature import warn_if_step_too_large, warn_if_unstable
 from basin.sampling.initialise import device_of, initial_positions
 from basin.sampling.progress import Progress
+from basin.sampling.steps import compiled_steps, kernel_steps
 from basin.sampling.support import require_same_support
 
 __all__ = ["sample"]
@@ -44,6 +47,7 @@ def sample(
     seed: int | torch.Generator = 0,
     progress: bool = False,
     keep: Literal["all", "last"] = "all",
+    compile: bool = False,
     check_step_size: bool = True,
     on_divergence: Literal["report", "count"] = "report",
 ) -> Chains:
@@ -72,6 +76,11 @@ def sample(
             is used and moved on; the global generator is never touched.
         progress: show a bar, or plain lines where standard error is not a terminal.
         keep: "last" keeps only the position after the last step, ``[chain, 1, *event]``.
+        compile: put several steps into one machine-code graph (PyTorch's compiler, which on a CPU
+            wants a C++ compiler): half a minute before the first step, the first time on a
+            machine, then steps in a half to a tenth of the time (``docs/speed.md``). The random
+            numbers are the same, and draws agree in law. Warm-up is not compiled; paths are
+            refused.
         check_step_size: for kernels without an accept step, warn where the step exceeds what the
             curvature of the energy allows, at the first or the last positions (about 20
             Hessian-vector products on 16 rows each).
@@ -80,7 +89,7 @@ def sample(
             training does at every step.
 
     Raises:
-        ValueError: for a wrong argument, named.
+        ValueError: for a wrong argument, named; or ``compile=True`` where it cannot be.
         DivergenceError: when no chain is finite any more, with the step.
 
     Warns:
@@ -96,6 +105,8 @@ def sample(
         torch.Size([4, 100, 2])
     """
     _check(energy_or_path, kernel, num_steps, num_warmup, thin, keep, on_divergence)
+    if compile and isinstance(energy_or_path, Path):
+        raise ValueError("compile must be False on a path, whose energy is another at each step")
     reports = on_divergence == "report"
     path = energy_or_path if isinstance(energy_or_path, Path) else None
     with torch.inference_mode(False), torch.no_grad():
@@ -114,12 +125,13 @@ def sample(
             kernel, state = _warm_up(energy, kernel, state, generator, num_warmup, bar, reports)
 
         record = _Record(num_steps, thin, keep, state.position)
+        if path is not None:
+            steps = _path_steps(path, kernel, state, generator, num_steps)
+        else:
+            take = _compiled if compile else kernel_steps
+            steps = take(energy, kernel, state, generator, num_steps)
         with Progress("sampling", num_steps, progress) as bar:
-            for step in range(1, num_steps + 1):
-                if path is not None:
-                    energy = path(step / num_steps)
-                    state = kernel.init(energy, state.position, generator)
-                state, info = kernel.step(energy, state, generator)
+            for step, (state, info) in enumerate(steps, 1):
                 record.add(step, state, info)
                 if step % _STEPS_BETWEEN_CHECKS == 0 or step == num_steps:
                     if reports:
@@ -127,7 +139,7 @@ def sample(
                     bar.advance_to(step, record.note(step) if bar.is_shown else "")
         if check_step_size:
             alive = state.position[finite_rows(state.position)]
-            _is_step_too_large(kernel, energy, alive)
+            _is_step_too_large(kernel, energy if path is None else path(1.0), alive)
         if reports:
             record.warn_if_divergent(kernel)
         return Chains(
@@ -140,6 +152,29 @@ def sample(
             num_warmup=num_warmup,
             thin=thin,
         )
+
+
+def _compiled(
+    energy: Energy, kernel: Kernel, state: Any, generator: torch.Generator, num_steps: int
+) -> Iterator[tuple[Any, Any]]:
+    try:
+        return compiled_steps(energy, kernel, state, generator, num_steps)
+    except NotCompilable as error:
+        name = type(energy).__name__
+        raise ValueError(
+            f"compile must be False for {type(kernel).__name__} on {name}: {error}"
+        ) from error
+
+
+def _path_steps(
+    path: Path, kernel: Kernel, state: Any, generator: torch.Generator, num_steps: int
+) -> Iterator[tuple[Any, Any]]:
+    """``(state, info)`` after each step, the k-th of them at ``path(k / num_steps)``."""
+    for step in range(1, num_steps + 1):
+        energy = path(step / num_steps)
+        state = kernel.init(energy, state.position, generator)
+        state, info = kernel.step(energy, state, generator)
+        yield state, info
 
 
 def _warm_up(

@@ -1,0 +1,78 @@
+"""Steps in one graph are the kernel's steps: same random numbers, same law, same counts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from basin.core import graph as graphs
+from basin.core.graph import NotCompilable
+from basin.energies import MLP, Gaussian, GaussianMixture
+from basin.paths import Geometric
+from basin.samplers import HMC, MALA, NUTS, Barker, Langevin, UnderdampedLangevin
+from basin.sampling import sample, steps
+from basin.sampling.steps import compiled_steps, kernel_steps
+from tests.helpers.statistics import assert_different_law, assert_same_law, normal_cdf
+
+GAUSSIAN = Gaussian([1.0, -1.0], [[1.0, 0.6], [0.6, 2.0]])
+MIXTURE = GaussianMixture([[-2.0, 0.0], [2.0, 0.0]], torch.eye(2), [0.7, 0.3])
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    def plain(function, inputs, generator, compiled):
+        return graphs.flat_graph(function, inputs, generator, compiled=False)
+
+    monkeypatch.setattr(steps, "flat_graph", plain)
+
+
+def chain(take, kernel, energy, num_steps=7):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(20, 2, generator=generator)
+    state = kernel.init(energy, x, generator)
+    taken = list(take(energy, kernel, state, generator, num_steps))
+    return taken, generator.get_state()
+
+
+@pytest.mark.parametrize("energy", [GAUSSIAN, MIXTURE, MLP(2, (8,))], ids=["gauss", "mix", "mlp"])
+@pytest.mark.parametrize(
+    "kernel",
+    [Langevin(0.1), MALA(0.3), HMC(0.3, 3), Barker(0.3), UnderdampedLangevin(0.1)],
+    ids=lambda kernel: type(kernel).__name__,
+)
+def test_the_graph_takes_the_steps_of_the_kernel(uncompiled, kernel, energy):
+    mine, theirs = (chain(take, kernel, energy) for take in (compiled_steps, kernel_steps))
+    assert torch.equal(mine[1], theirs[1])
+    for (state, info), (expected, expected_info) in zip(mine[0], theirs[0], strict=True):
+        torch.testing.assert_close(state.position, expected.position)
+        assert info._fields == expected_info._fields
+        torch.testing.assert_close(tuple(info), tuple(expected_info))
+
+
+def test_a_tree_whose_length_depends_on_the_numbers_is_refused():
+    with pytest.raises(NotCompilable):
+        chain(compiled_steps, NUTS(0.3), GAUSSIAN)
+    with pytest.raises(ValueError, match="NUTS"):
+        sample(GAUSSIAN, NUTS(0.3), torch.zeros(4, 2), num_steps=4, compile=True)
+
+
+def test_a_path_is_refused():
+    path = Geometric(GAUSSIAN, MIXTURE)
+    with pytest.raises(ValueError, match="compile must be False on a path"):
+        sample(path, Langevin(0.1), torch.zeros(4, 2), num_steps=4, compile=True)
+
+
+def test_compiled_draws_keep_the_law_and_the_record():
+    """Exact start: MALA leaves the law alone, each coordinate by a Kolmogorov-Smirnov test."""
+    generator = torch.Generator().manual_seed(1)
+    x0 = GAUSSIAN.sample(20_000, generator)
+    found = sample(GAUSSIAN, MALA(0.5), x0, num_steps=19, thin=5, seed=2, compile=True)
+    plain = sample(GAUSSIAN, MALA(0.5), x0, num_steps=19, thin=5, seed=2)
+    assert found.positions.shape == (20_000, 3, 2)
+    assert found.acceptance_rate == pytest.approx(plain.acceptance_rate, abs=1e-3)
+    assert found.num_divergent == 0
+    assert found.info.keys() == plain.info.keys()
+    assert_same_law(found.last[:, 0], normal_cdf(1.0, 1.0))
+    assert_same_law(found.last[:, 1], normal_cdf(-1.0, 2.0**0.5))
+    mutant = sample(GAUSSIAN, Langevin(0.5), x0, num_steps=19, keep="last")
+    assert_different_law(mutant.last[:, 0], normal_cdf(1.0, 1.0))

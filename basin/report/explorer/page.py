@@ -232,8 +232,8 @@ def _explanation(record: RunRecord, plane: Plane | None, found: tuple[Level, ...
         "valley: “From noise” starts there and walks down the ladder.</p>"
     )
     yield (
-        "<p>Click or tap to drop a tenth of the walkers (with shift: all); drag to move the map, on "
-        "a phone with two fingers. <b>KL</b> compares the histogram of the walkers with the "
+        "<p>Click or tap to drop a tenth of the walkers (with shift: all); drag to move the map, "
+        "on a phone with two fingers. <b>KL</b> compares the histogram of the walkers with the "
         "density beside it, both within the dashed square, in nats: 0 only if they are equal. At "
         "another temperature T it is that density to the power 1/T.</p>"
     )

@@ -27,7 +27,7 @@ from basin.report.explorer.field import MARGIN, TRUTH_DEPTH, Level, levels_on_pl
 from basin.report.explorer.plane import Plane, plane_of
 from basin.report.explorer.walk import ImageWalk, image_walk
 from basin.report.formatting import format_number, format_setting
-from basin.report.html import escape
+from basin.report.html import escape, escape_sentence
 from basin.report.writing import write_page
 from basin.training.writable import require_writable
 
@@ -82,7 +82,7 @@ def render_explorer(record: RunRecord) -> str:
         title=escape(f"Basin explorer: {record.source}"),
         heading=escape(record.source),
         lead="".join(_lead(record, plane, walk)),
-        notes="".join(f'<p class="note">{escape(note)}</p>' for note in _notes(record, unshown)),
+        notes="".join(f'<p class="note">{note}</p>' for note in _notes(record, unshown)),
         walk="" if walk is None else WALK,
         hidden="" if plane is not None else " hidden",
         explanation="".join(_explanation(record, plane, found)),
@@ -216,7 +216,9 @@ def _lead(record: RunRecord, plane: Plane | None, walk: ImageWalk | None) -> Ite
 
 def _notes(record: RunRecord, more: list[str]) -> Iterator[str]:
     for sentence in (*record.missing, *more):
-        yield f"Not shown. {sentence}"
+        # This page has neither checks nor training curves to miss.
+        if "evaluat" not in sentence and "history.jsonl" not in sentence:
+            yield f"Not shown. {escape_sentence(sentence)}"
 
 
 def _explanation(record: RunRecord, plane: Plane | None, found: tuple[Level, ...]) -> Iterator[str]:

@@ -62,8 +62,12 @@ def test_names_from_the_run_stay_text(tmp_path):
 
 
 def test_what_is_missing_is_named(tmp_path):
-    page = page_of(gaussian_run(tmp_path / "run", has_samples=False))
+    made = gaussian_run(tmp_path / "run", has_samples=False)
+    (made.folder / "evaluation.json").unlink(missing_ok=True)
+    page = page_of(made)
     assert "There are no samples in this folder" in page
+    assert "run <code>basin sample</code> on it" in page
+    assert "has not been evaluated" not in page  # it would show no checks anyway
     assert scene_of(page)["samples"] is None
 
 

@@ -27,6 +27,7 @@ extensions = [
 highlight_language = "none"  # a formula in a docstring is no Python
 html_theme = "furo"
 html_title = f"Basin {basin.__version__}"
+html_show_copyright = False
 exclude_patterns = ["_build", "skeletons"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3

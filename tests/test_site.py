@@ -21,7 +21,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     pytest.importorskip("sphinx", reason="the site needs pip install -e '.[site]'")
     where = ["-d", str(tmp_path / "trees"), str(ROOT / "docs"), str(tmp_path / "html")]
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", *where]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert shown.returncode == 0, shown.stderr[-4000:]
     page = (tmp_path / "html" / "reference" / "samplers.html").read_text(encoding="utf-8")
     for name in ("MALA", "NUTS", "x_i &lt;- x_i - epsilon"):

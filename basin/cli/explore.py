@@ -7,8 +7,9 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from basin.cli.job import add_energy, folder_of, open_run
+from basin.cli.job import add_energy, open_for_a_page
 from basin.cli.parser import Parser
+from basin.cli.show import can_explore
 
 __all__ = ["run"]
 
@@ -16,7 +17,8 @@ DESCRIPTION = """\
 Write DIR/explore.html and open it: the energy as a map, and walkers that Langevin moves over it.
 
 One file, which needs no network. A 2-D model is shown whole, a larger one on the plane of the two
-main directions of its data; images also walk from noise to samples."""
+main directions of its data; images also walk from noise to samples. What cannot be shown, as a
+model of one dimension, is named on the page."""
 
 EXAMPLES = """\
   basin explore runs/board
@@ -34,9 +36,11 @@ def run(arguments: list[str]) -> int:
     )
     add_energy(parser)
     given = parser.parse(arguments)
-    model = open_run(given["folder"], energy=given["energy"])
-    path = write_explorer(folder_of(model), run=model)
+    model = open_for_a_page(given["folder"], energy=given["energy"])
+    path = write_explorer(given["folder"], run=model)
     print(path)
+    if model is None or not can_explore(model):
+        print("basin: the page has no map, and says why", file=sys.stderr)
     if not given["no_open"] and _has_screen():
         _open(path)
     return 0

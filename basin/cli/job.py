@@ -36,7 +36,7 @@ from basin.schedules import Geometric
 from basin.training import Run, RunFolderError
 from basin.training import load_data as load_training_data
 from basin.training.check_log_z import LogZCheck
-from basin.training.folder import other_files, read_config, require_utf8
+from basin.training.folder import FORMAT, other_files, read_config, require_utf8
 from basin.training.lock import LOCK
 from basin.training.writable import in_words, require_writable
 
@@ -61,6 +61,7 @@ __all__ = [
     "folder_of",
     "load_data",
     "open_run",
+    "open_for_a_page",
     "own_energy_name",
     "train",
     "write_rows",
@@ -382,6 +383,30 @@ def open_run(folder: str | Path, *, weights: str | None = None, energy: str | No
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(f"{path} must be a whole Basin run folder: {error!r}") from error
     return run if weights is None else basin.load(path, own, weights=weights)
+
+
+def open_for_a_page(folder: str | Path, *, energy: str | None = None) -> Run | None:
+    """The run, or None where another version of Basin wrote it and this one cannot open it.
+
+    A page then shows what the folder holds without the model, and says so; so does standard error.
+    """
+    try:
+        return open_run(folder, energy=energy)
+    except RunFolderError as error:
+        if not _is_of_another_version(Path(folder)):
+            raise
+        print(f"basin: without the model: {error}", file=sys.stderr)
+        return None
+
+
+def _is_of_another_version(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    if not isinstance(config, dict) or not {"format", "basin_version"} <= config.keys():
+        return False
+    return (config["format"], config["basin_version"]) != (FORMAT, basin.__version__)
 
 
 def energy_of(folder: Path, name: str) -> torch.nn.Module:

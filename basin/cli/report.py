@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from basin.cli.job import add_energy, folder_of, open_run
+from basin.cli.job import add_energy, open_for_a_page
 from basin.cli.parser import Parser
 
 __all__ = ["run"]
@@ -34,14 +34,14 @@ def run(arguments: list[str]) -> int:
     if len(folders) == 1:
         if out is not None:
             raise ValueError("--out must be left out for one run, whose page is DIR/report.html")
-        model = open_run(folders[0], energy=given["energy"])
-        print(write_report(folder_of(model), run=model))
+        model = open_for_a_page(folders[0], energy=given["energy"])
+        print(write_report(folders[0], run=model))
         return 0
     path = Path(out or "comparison.html")
     if path.suffix != ".html":
         raise ValueError(f"--out must end in .html, got {out}")
     if not path.parent.is_dir():
         raise ValueError(f"--out must be in a folder that is there, got {path}")
-    runs = [open_run(folder, energy=given["energy"]) for folder in folders]
+    runs = [open_for_a_page(folder, energy=given["energy"]) for folder in folders]
     print(write_comparison(folders, path, runs=runs))
     return 0

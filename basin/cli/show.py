@@ -9,7 +9,7 @@ from typing import Any
 from basin.cli.job import folder_of, own_energy_name
 from basin.training import Run
 
-__all__ = ["evaluation_table", "show_end"]
+__all__ = ["can_explore", "evaluation_table", "show_end"]
 
 _HEADINGS = ("measure", "value", "± error", "floor", "p-value", "rows", "meaning")
 
@@ -54,13 +54,13 @@ def show_end(run: Run, results: Mapping[str, Any]) -> None:
     own = "" if name is None else f" --energy {name}"
     print(f"  basin sample {folder} --num_samples 1000 --out draws.csv{own}")
     print(f"  basin evaluate {folder} --json{own}")
-    if _can_explore(run):
+    if can_explore(run):
         print(f"  basin explore {folder}{own}")
     if run.config["data"].get("kind") == "table" and run.log_z is not None:
         print(f"  basin score {folder} TABLE --out scores.csv{own}")
 
 
-def _can_explore(run: Run) -> bool:
+def can_explore(run: Run) -> bool:
     """Whether ``basin explore`` has a plane to show."""
     from basin.report.explorer.plane import MAX_COLUMNS  # here, as --help needs no pictures
 

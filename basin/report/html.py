@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 import shlex
 import string
 from collections.abc import Iterator, Mapping
@@ -96,6 +97,11 @@ def escape(value: object, limit: int = 2_000) -> str:
     return html.escape(plain_text(value, limit), quote=True)
 
 
+def escape_sentence(sentence: str) -> str:
+    """The same, where what stands between backticks is set as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence))
+
+
 def _lead(record: RunRecord) -> Iterator[str]:
     objective, energy = (
         class_name(record.config, "objective"),
@@ -158,7 +164,7 @@ def _verdict(record: RunRecord) -> Iterator[str]:
         for warning in verdict.warnings:
             yield f"<li><b>Warning.</b> {escape(warning)}</li>"
         for sentence in record.missing:
-            yield f'<li class="missing">Not shown. {escape(sentence)}</li>'
+            yield f'<li class="missing">Not shown. {escape_sentence(sentence)}</li>'
         yield "</ul>"
 
 

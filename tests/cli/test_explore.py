@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -60,8 +62,57 @@ def test_no_browser_without_a_screen_or_when_told(tmp_path, opened, monkeypatch)
 
 def test_a_line_has_no_landscape_to_walk_on(tmp_path, opened, capsys):
     run = trained(tmp_path / "run", 1)
-    assert main(["explore", str(tmp_path / "run")]) == 2
-    assert "at least 2 dimensions, got 1" in capsys.readouterr().err
+    assert main(["explore", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr()
+    page = tmp_path / "run" / "explore.html"
+    assert shown.out == f"{page}\n"
+    assert "the page has no map, and says why" in shown.err
+    assert "at least 2 dimensions, got 1" in page.read_text()
     show_end(run, {})
     assert "basin explore" not in capsys.readouterr().out
-    assert opened == []
+
+
+def change_config(folder, **settings):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+@pytest.mark.parametrize("command", ["explore", "report"])
+def test_a_run_of_another_version_has_a_page_without_its_model(tmp_path, opened, capsys, command):
+    folder = tmp_path / "run"
+    trained(folder, 1)
+    change_config(folder, basin_version="99.0.0")
+    assert main([command, str(folder)]) == 0  # what can be opened is
+    assert "could not be loaded" not in (folder / f"{command}.html").read_text()
+    change_config(folder, format=99)
+    capsys.readouterr()
+    assert main([command, str(folder)]) == 0
+    shown = capsys.readouterr()
+    assert "basin: without the model: " in shown.err
+    assert "it was written by Basin 99.0.0" in shown.err
+    assert shown.out == f"{folder / command}.html\n"
+    assert "The model could not be loaded: " in (folder / f"{command}.html").read_text()
+
+
+@pytest.mark.parametrize("command", ["explore", "report"])
+def test_a_damaged_run_is_still_an_error(tmp_path, opened, capsys, command):
+    """The mutant: of this version, and yet not to be opened."""
+    trained(tmp_path / "run", 1)
+    (tmp_path / "run" / "model.safetensors").unlink()
+    assert main([command, str(tmp_path / "run")]) == 3
+    assert "model.safetensors must exist" in capsys.readouterr().err
+    (tmp_path / "run" / "config.json").write_text('{"name": "a web page"}')
+    assert main([command, str(tmp_path / "run")]) == 3
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_columns_have_pages(tmp_path, opened, capsys):
+    folder = tmp_path / "run"
+    x = torch.randn(40, 100_000, generator=torch.Generator().manual_seed(0))
+    objective = basin.objectives.DenoisingScoreMatching(sigma=0.1)
+    energy = MLP(100_000, hidden=(2,))
+    basin.fit(energy, x, objective, num_steps=2, batch_size=8, seed=0, out=folder)
+    for command in ("explore", "report"):
+        assert main([command, str(folder)]) == 0
+        assert (folder / f"{command}.html").stat().st_size < 3_000_000
+    assert "up to 2000 dimensions, got 100000" in (folder / "explore.html").read_text()

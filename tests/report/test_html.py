@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from basin.report.html import write_report
+from basin.report.html import escape_sentence, write_report
 from helpers.pages import Page, is_harmless
 from helpers.run_folders import config, known_run, rows_run, write
 
@@ -209,3 +209,9 @@ def test_a_real_run_from_start_to_page(tmp_path):
     assert "Not shown" not in page.text
     assert page.tags.count("figure") >= 9
     assert basin.report.plot_panels(run).axes
+
+
+def test_a_command_in_a_sentence_is_set_as_code_and_stays_text():
+    found = escape_sentence(f"run `basin sample` on `{NASTY}` or `")
+    nasty = "&lt;script&gt;alert(1)&lt;/script&gt;"
+    assert found == f"run <code>basin sample</code> on <code>{nasty}</code> or `"

@@ -2,6 +2,7 @@
 // the view changes; the walkers move on another above it.
 
 const MAP_PIXELS = 320;
+const MOVING_PIXELS = 160; // while a hand moves the map: four times as fast
 const DEPTH = 12; // nats above the lowest energy at which the shading ends
 const CONTOURS = [0.5, 1, 2, 4, 8, 16, 32, 64];
 const ARROWS = 21;
@@ -46,9 +47,9 @@ function makeView(centreX, centreY, half, pixels) {
   };
 }
 
-function drawMap(context, field, view, layers, points, palette) {
+function drawMap(context, field, view, layers, points, palette, numPixels) {
   context.clearRect(0, 0, view.pixels, view.pixels);
-  const grid = sampled(field, view);
+  const grid = sampled(field, view, numPixels);
   if (layers.energy) drawShading(context, field, view, grid, palette);
   if (layers.contours) drawContours(context, field, view, grid, palette);
   if (layers.data && points.data) drawPoints(context, view, points.data, palette.named("data"));
@@ -58,9 +59,9 @@ function drawMap(context, field, view, layers, points, palette) {
   drawAxes(context, view, points.axes, palette);
 }
 
-// Energy and gradient at the middles of MAP_PIXELS x MAP_PIXELS squares of the view.
-function sampled(field, view) {
-  const n = MAP_PIXELS, out = new Float64Array(3), side = view.pixels / n;
+// Energy and gradient at the middles of n x n squares of the view.
+function sampled(field, view, n) {
+  const out = new Float64Array(3), side = view.pixels / n;
   const energy = new Float32Array(n * n), alongX = new Float32Array(n * n), alongY = new Float32Array(n * n);
   for (let j = 0; j < n; j++) {
     const y = view.fromY((j + 0.5) * side);
@@ -204,8 +205,14 @@ function drawFrame(context, field, view, palette) {
 // Numbers along the left and lower edges, in the units of the data.
 function drawAxes(context, view, axes, palette) {
   context.fillStyle = palette.named("ink");
+  context.strokeStyle = palette.named("map-high");
+  context.lineWidth = 3;
+  context.lineJoin = "round";
   context.font = "12px system-ui, sans-serif";
-  context.globalAlpha = 0.8;
+  const write = (text, px, py) => { // with a rim, so that it can be read on whatever lies beneath
+    context.strokeText(text, px, py);
+    context.fillText(text, px, py);
+  };
   const edges = [
     [view.fromX(0), view.fromX(view.pixels), axes.ticks[0]],
     [view.fromY(view.pixels), view.fromY(0), axes.ticks[1]],
@@ -219,22 +226,21 @@ function drawAxes(context, view, axes, palette) {
         if (px < 34 || px > view.pixels - 16) continue;
         context.fillRect(px, view.pixels - 6, 1, 6);
         context.textAlign = "center";
-        context.fillText(text, px, view.pixels - 9);
+        write(text, px, view.pixels - 9);
       } else {
         const py = view.toY(at);
         if (py < 22 || py > view.pixels - 26) continue;
         context.fillRect(0, py, 6, 1);
         context.textAlign = "left";
-        context.fillText(text, 9, py + 4);
+        write(text, 9, py + 4);
       }
     }
   });
   context.font = "600 12px system-ui, sans-serif";
   context.textAlign = "right";
-  context.fillText(axes.names[0], view.pixels - 6, view.pixels - 24);
+  write(axes.names[0], view.pixels - 6, view.pixels - 24);
   context.textAlign = "left";
-  context.fillText(axes.names[1], 9, 15);
-  context.globalAlpha = 1;
+  write(axes.names[1], 9, 15);
 }
 
 function roundNumbers(from, to) {

@@ -2,12 +2,15 @@
 
 const SETTINGS = {
   sigma: 0, step_size: -0.7, temperature: 0, num_walkers: 1000, speed: 2,
-  mala: false, start: "uniform", against: "truth", zoom: 0, seed: 1, layers: "ecw",
+  mala: false, start: "uniform", against: "truth", zoom: 0, pan_x: 0, pan_y: 0, seed: 1, layers: "ecw",
 };
 const LAYERS = { energy: "e", contours: "c", score: "s", data: "d", samples: "x", dots: "w" };
+const ARROWS_OF_KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 const STEPS_A_LEVEL = 60; // on the way down from noise
 const NUMBERS_EVERY = 6; // frames
 const DROPPED = 0.1; // share of the walkers that one click moves
+const NUDGE = 0.1; // of the view's side: one press of a key that moves the map
+const ZOOMS = [-3, 4]; // powers of two of the window's side
 
 function startExplorer(scene) {
   const find = (id) => document.getElementById(id);
@@ -23,8 +26,11 @@ function startExplorer(scene) {
   const settings = { ...SETTINGS, sigma: own };
   const walkers = makeWalkers(), histogram = makeHistogram();
   const drawWalkers = makeWalkerLayer(find("walkers"));
-  const seen = { steps: 0, curve: [], every: 1, frames: [], numFrames: 0, descent: 0, isPlaying: false, cross: null };
+  const seen = { steps: 0, curve: [], every: 1, frames: [], numFrames: 0, descent: 0, isPlaying: false, isMoving: false, cross: null };
   const masses = new Map();
+  // The middle of the view stays on the widest square that the model was evaluated on.
+  const farthest = Math.max(...fields.map((field) => field.side)) / ownSide / 2;
+  let held = null, linkTimer = 0;
   let random = makeRandom(settings.seed), view, palette, target, isMapStale = true;
 
   // ---- what follows from the settings ----
@@ -36,10 +42,12 @@ function startExplorer(scene) {
   const hasTruth = () => Boolean(level().truth);
   const has = (name) => settings.layers.includes(LAYERS[name]);
 
-  function halfOfView() {
+  function halfOfView(zoomed) {
     const wide = seen.descent ? Math.max(field().side, ownSide) : ownSide;
-    return (wide / 2) * 2 ** settings.zoom;
+    return (wide / 2) * 2 ** zoomed;
   }
+
+  const middleOfView = () => [centre[0] + settings.pan_x * ownSide, centre[1] + settings.pan_y * ownSide];
 
   function targetMass() {
     const which = settings.against === "truth" && hasTruth() ? "truth" : "model";
@@ -162,10 +170,11 @@ function startExplorer(scene) {
     if (isMapStale) {
       isMapStale = false;
       const pixels = find("map").clientWidth;
-      view = makeView(centre[0], centre[1], halfOfView(), pixels);
+      view = makeView(...middleOfView(), halfOfView(settings.zoom), pixels);
       palette = colours();
       const layers = Object.fromEntries(Object.keys(LAYERS).map((name) => [name, has(name)]));
-      drawMap(fitted(find("map")), field(), view, layers, points, palette);
+      const numPixels = seen.isMoving ? MOVING_PIXELS : MAP_PIXELS;
+      drawMap(fitted(find("map")), field(), view, layers, points, palette, numPixels);
       drawBins(find("target"), target, 1, peak(), palette);
       showLegend();
     }
@@ -240,7 +249,7 @@ function startExplorer(scene) {
     const words = new URLSearchParams(location.hash.slice(1));
     const bounds = {
       sigma: [0, fields.length - 1], step_size: [-3, 1], temperature: [-1, 1], num_walkers: [0, MAX_WALKERS],
-      speed: [1, 20], zoom: [-3, 4], seed: [0, 2 ** 31],
+      speed: [1, 20], zoom: ZOOMS, pan_x: [-farthest, farthest], pan_y: [-farthest, farthest], seed: [0, 2 ** 31],
     };
     for (const [key, [low, high]] of Object.entries(bounds)) {
       const value = words.has(key) ? Number(words.get(key)) : NaN;
@@ -291,6 +300,20 @@ function startExplorer(scene) {
   }
 
   // ---- controls ----
+  // The cross of the keyboard stays where it can be seen, in the middle at first.
+  function cross() {
+    const [x, y] = seen.cross || middleOfView();
+    const stay = (value, middle) => within(value, [middle - view.half, middle + view.half]);
+    return [stay(x, view.centreX), stay(y, view.centreY)];
+  }
+
+  function moveCross(alongX, alongY) {
+    const [x, y] = cross();
+    seen.cross = [x + 0.05 * view.half * alongX, y + 0.05 * view.half * alongY];
+    seen.cross = cross();
+    redraw(false);
+  }
+
   function toggle(letter) {
     const isOn = (other) => settings.layers.includes(other) !== (other === letter);
     settings.layers = Object.values(LAYERS).filter(isOn).join("");
@@ -298,11 +321,49 @@ function startExplorer(scene) {
     redraw(true);
   }
 
-  function zoom(by) {
-    settings.zoom = Math.min(Math.max(settings.zoom + by, -3), 4);
-    writeLink();
+  const within = (value, [low, high]) => Math.min(Math.max(value, low), high);
+
+  // Moves the map so that `middle` is in its middle; rounded, as the link is read by people too.
+  function look(middle, zoomed) {
+    const pan = (axis) => Number(within((middle[axis] - centre[axis]) / ownSide, [-farthest, farthest]).toFixed(4));
+    settings.zoom = Number(within(zoomed, ZOOMS).toFixed(3));
+    settings.pan_x = pan(0);
+    settings.pan_y = pan(1);
+    // A moment later: some browsers allow few changes of the address a second.
+    clearTimeout(linkTimer);
+    linkTimer = setTimeout(writeLink, 250);
     redraw(true);
   }
+
+  const zoom = (by) => look(middleOfView(), settings.zoom + by);
+
+  function nudge(alongX, alongY) {
+    const [x, y] = middleOfView(), side = 2 * halfOfView(settings.zoom);
+    look([x + NUDGE * side * alongX, y + NUDGE * side * alongY], settings.zoom);
+  }
+
+  function setMoving(isOn) {
+    if (seen.isMoving !== isOn) redraw(true);
+    seen.isMoving = isOn;
+    stage.classList.toggle("moving", isOn);
+  }
+
+  const gestures = {
+    tap: (px, py, isAll) => {
+      seen.cross = [view.fromX(px), view.fromY(py)];
+      drop(...seen.cross, isAll);
+    },
+    hold: () => { held = { view, zoom: settings.zoom }; },
+    move: (fromX, fromY, toX, toY, factor) => {
+      const zoomed = within(held.zoom - Math.log2(factor), ZOOMS);
+      const half = halfOfView(zoomed), scale = view.pixels / (2 * half);
+      const x = held.view.fromX(fromX) + half - toX / scale;
+      const y = held.view.fromY(fromY) - half + toY / scale;
+      setMoving(true);
+      look([x, y], zoomed);
+    },
+    release: () => setMoving(false),
+  };
 
   function setMala(isOn) {
     settings.mala = isOn;
@@ -318,6 +379,7 @@ function startExplorer(scene) {
     link: copyLink,
     zoom_in: () => zoom(-0.5),
     zoom_out: () => zoom(0.5),
+    whole: () => look(centre, 0),
   };
   for (const [id, action] of Object.entries(act)) find(id).addEventListener("click", action);
 
@@ -337,20 +399,13 @@ function startExplorer(scene) {
   for (const [name, letter] of Object.entries(LAYERS)) find(name).addEventListener("change", () => toggle(letter));
 
   const stage = find("walkers");
-  stage.addEventListener("pointerdown", (event) => {
-    const box = stage.getBoundingClientRect();
-    const scale = view.pixels / box.width;
-    seen.cross = [view.fromX((event.clientX - box.left) * scale), view.fromY((event.clientY - box.top) * scale)];
-    drop(...seen.cross, event.shiftKey);
-  });
+  watchGestures(stage, gestures);
   stage.addEventListener("keydown", (event) => {
-    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
-    if (move) {
-      const [x, y] = seen.cross || centre;
-      seen.cross = [x + 0.05 * view.half * move[0], y + 0.05 * view.half * move[1]];
-      redraw(false);
+    const along = ARROWS_OF_KEYS[event.key];
+    if (along && !event.shiftKey) {
+      moveCross(...along);
     } else if (event.key === "Enter") {
-      drop(...(seen.cross || centre), event.shiftKey);
+      drop(...cross(), event.shiftKey);
     } else {
       return;
     }
@@ -361,7 +416,7 @@ function startExplorer(scene) {
   const keys = {
     " ": act.play, ".": act.step, r: act.reset, n: act.anneal, l: act.link, m: () => setMala(!settings.mala),
     "[": () => setLevel(settings.sigma - 1, false), "]": () => setLevel(settings.sigma + 1, false),
-    "+": act.zoom_in, "=": act.zoom_in, "-": act.zoom_out, "−": act.zoom_out,
+    "+": act.zoom_in, "=": act.zoom_in, "-": act.zoom_out, "−": act.zoom_out, "0": act.whole,
   };
   for (const letter of Object.values(LAYERS)) keys[letter] = () => toggle(letter);
   document.addEventListener("keydown", (event) => {
@@ -369,7 +424,8 @@ function startExplorer(scene) {
     const isTyping = event.target.tagName === "SELECT";
     if (event.ctrlKey || event.metaKey || event.altKey || isChoice || isTyping) return;
     if (event.target.type === "checkbox" && event.key === " ") return;
-    const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    const along = event.shiftKey && event.target.type !== "range" && ARROWS_OF_KEYS[event.key];
+    const action = along ? () => nudge(...along) : keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!action) return;
     event.preventDefault();
     action();
@@ -401,6 +457,7 @@ function startExplorer(scene) {
     run: (steps) => { for (let k = 0; k < steps; k++) step(); redraw(false); },
     divergence: () => histogram.divergence(target),
     steps: () => seen.steps,
+    view: () => view,
   };
 }
 

@@ -27,13 +27,13 @@ from basin.report.explorer.field import MARGIN, TRUTH_DEPTH, Level, levels_on_pl
 from basin.report.explorer.plane import Plane, plane_of
 from basin.report.explorer.walk import ImageWalk, image_walk
 from basin.report.formatting import format_number, format_setting
-from basin.report.html import escape
+from basin.report.html import escape, escape_sentence
 from basin.report.writing import write_page
 from basin.training.writable import require_writable
 
 __all__ = ["render_explorer", "write_explorer"]
 
-SCRIPTS = ("spline", "random", "walkers", "histogram", "draw", "walk", "page")
+SCRIPTS = ("spline", "random", "walkers", "histogram", "draw", "gestures", "walk", "page")
 MAX_POINTS = 2_000  # of the data and of the samples
 TRUTH_STEPS = 2**16 - 1
 
@@ -41,8 +41,9 @@ TRUTH_STEPS = 2**16 - 1
 def write_explorer(folder: Path | str, *, run: Any = None, dataset: Any = None) -> Path:
     """Write ``explore.html`` into a run folder and return its path.
 
-    Samples or data that are missing are named on the page. A model that the page cannot show is an
-    error: of one dimension, of more than 2,000 columns, of whole numbers, or under a condition.
+    What cannot be shown is named on the page, never an error: samples or data that are missing, and
+    a model of one dimension, of more than 2,000 columns, of whole numbers, under a condition, or
+    one that does not load. Then the page holds no map.
 
     Args:
         folder: a run folder.
@@ -50,7 +51,7 @@ def write_explorer(folder: Path | str, *, run: Any = None, dataset: Any = None) 
         dataset: the loaded data set; ``None`` loads it again from its recorded name.
 
     Raises:
-        ValueError: the folder is no run, or its model cannot be shown; says why.
+        ValueError: the folder is no run: it has no readable ``config.json``.
         OSError: the disk is full or the folder may not be written.
     """
     folder = Path(folder)
@@ -64,16 +65,15 @@ def render_explorer(record: RunRecord) -> str:
     """The page as text; see :func:`write_explorer`."""
     import basin
 
-    _require_explorable(record)
-    walk, no_walk = _attempt(record)
-    plane, found = None, ()
+    plane, found, walk, unshown = None, (), None, []
     try:
+        _require_energy_of_numbers(record)
+        walk, unshown = _attempt_walk(record)
         plane = plane_of(record)
         found = levels_on_plane(record, plane)
     except ValueError as error:
-        if walk is None:
-            raise
-        no_walk.append(f"No map of the energy: {error}.")
+        plane = None
+        unshown.append(f"No map of the energy: {error}.")
     scene = _scene(record, plane, found, walk)
     script = "(() => {\n" + '"use strict";\n' + "\n".join(map(_script, SCRIPTS)) + "})();"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -81,8 +81,8 @@ def render_explorer(record: RunRecord) -> str:
         version=escape(basin.__version__),
         title=escape(f"Basin explorer: {record.source}"),
         heading=escape(record.source),
-        lead="".join(_lead(record, plane)),
-        notes="".join(f'<p class="note">{escape(note)}</p>' for note in _notes(record, no_walk)),
+        lead="".join(_lead(record, plane, walk)),
+        notes="".join(f'<p class="note">{note}</p>' for note in _notes(record, unshown)),
         walk="" if walk is None else WALK,
         hidden="" if plane is not None else " hidden",
         explanation="".join(_explanation(record, plane, found)),
@@ -109,11 +109,10 @@ WALK = """<section class="walk" aria-labelledby="walk-title">
 </section>"""
 
 
-def _require_explorable(record: RunRecord) -> None:
+def _require_energy_of_numbers(record: RunRecord) -> None:
     run = record.run
-    if run is None:
-        why = "; ".join(record.missing) or "it could not be loaded"
-        raise ValueError(f"explore needs the model of the run: {why}")
+    if run is None:  # the record says why
+        raise ValueError("explore needs the model of the run, which could not be loaded")
     if getattr(run, "num_states", None) is not None:
         raise ValueError(
             "explore needs a model of real numbers, got one of whole numbers, over which no "
@@ -124,11 +123,9 @@ def _require_explorable(record: RunRecord) -> None:
             "explore needs an energy of x alone, got one of x under a condition; take "
             "run.energy.given(c) in Python"
         )
-    if record.dimension < 2:
-        plane_of(record)  # says so
 
 
-def _attempt(record: RunRecord) -> tuple[ImageWalk | None, list[str]]:
+def _attempt_walk(record: RunRecord) -> tuple[ImageWalk | None, list[str]]:
     """The walk of images, where there is one to draw, and why not where one would expect it."""
     if record.kind != "images":
         return None, []
@@ -202,8 +199,12 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _lead(record: RunRecord, plane: Plane | None) -> Iterator[str]:
-    yield "Drop walkers on the landscape of the energy and watch Langevin dynamics move them. "
+def _lead(record: RunRecord, plane: Plane | None, walk: ImageWalk | None) -> Iterator[str]:
+    if plane is None and walk is None:
+        yield "There is nothing here to walk on; below is why."
+        return
+    if plane is not None:
+        yield "Drop walkers on the landscape of the energy and watch Langevin dynamics move them. "
     if record.sigma is not None:
         yield f"At σ = {format_setting(record.sigma)} the model is of the data blurred by that "
         yield "noise. "
@@ -215,7 +216,9 @@ def _lead(record: RunRecord, plane: Plane | None) -> Iterator[str]:
 
 def _notes(record: RunRecord, more: list[str]) -> Iterator[str]:
     for sentence in (*record.missing, *more):
-        yield f"Not shown. {sentence}"
+        # This page has neither checks nor training curves to miss.
+        if "evaluat" not in sentence and "history.jsonl" not in sentence:
+            yield f"Not shown. {escape_sentence(sentence)}"
 
 
 def _explanation(record: RunRecord, plane: Plane | None, found: tuple[Level, ...]) -> Iterator[str]:
@@ -231,10 +234,10 @@ def _explanation(record: RunRecord, plane: Plane | None, found: tuple[Level, ...
         "valley: “From noise” starts there and walks down the ladder.</p>"
     )
     yield (
-        "<p>Click or tap to drop a tenth of the walkers (with shift: all). <b>KL</b> compares the "
-        "histogram of the walkers with the density beside it, both within the dashed square, in "
-        "nats: 0 only if they are equal. At another temperature T it is that density to the power "
-        "1/T.</p>"
+        "<p>Click or tap to drop a tenth of the walkers (with shift: all); drag to move the map, "
+        "on a phone with two fingers. <b>KL</b> compares the histogram of the walkers with the "
+        "density beside it, both within the dashed square, in nats: 0 only if they are equal. At "
+        "another temperature T it is that density to the power 1/T.</p>"
     )
     if any(level.truth is not None for level in found):
         yield (

@@ -218,6 +218,111 @@ def test_a_click_drops_walkers_where_it_falls(opened):
     assert 100 <= near.sum() < 115  # a tenth of 1,000, and those who were there
 
 
+VIEW = "(({ centreX, centreY, half }) => [centreX, centreY, half])(window.basin.explorer.view())"
+
+
+def on_the_map(opened, across: float, down: float) -> tuple[float, float]:
+    """A place on the screen, from shares of the map's side."""
+    box = opened.page.locator("#walkers").bounding_box()
+    return box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+
+def seen_view(opened) -> np.ndarray:
+    """Middle and half the side of what is shown, once it is drawn."""
+    opened.page.wait_for_timeout(100)
+    return np.array(opened(VIEW))
+
+
+def test_a_drag_moves_the_map_and_drops_nothing(opened):
+    x, y, half = seen_view(opened)
+    walkers = opened.places()
+    opened.page.mouse.move(*on_the_map(opened, 0.5, 0.5))
+    opened.page.mouse.down()
+    opened.page.mouse.move(*on_the_map(opened, 0.6, 0.55), steps=4)
+    opened.page.mouse.move(*on_the_map(opened, 0.75, 0.4), steps=4)
+    opened.page.mouse.up()
+    # What lay in the middle lies a quarter to the right and a tenth higher now.
+    assert seen_view(opened) == pytest.approx(
+        [x - 0.5 * half, y - 0.2 * half, half], abs=0.01 * half
+    )
+    assert np.array_equal(opened.places(), walkers)
+    opened.page.mouse.click(*on_the_map(opened, 0.75, 0.4))  # and a click falls where it is seen
+    near = (np.abs(opened.places() - [x, y]) < 0.1 * half).all(axis=1)
+    assert near.sum() >= 100
+    opened.page.locator("#whole").click()
+    assert seen_view(opened) == pytest.approx([x, y, half])
+
+
+def test_the_map_stays_on_what_was_evaluated(opened):
+    x, _, half = seen_view(opened)
+    widest = max(opened("window.basin.explorer.fields.map((field) => field.side)"))
+    for key in 8 * ["-"] + 12 * ["Shift+ArrowRight"]:
+        opened.page.keyboard.press(key)
+    assert seen_view(opened)[0] == pytest.approx(x + widest / 2, abs=0.001 * half)
+    assert opened.explorer("settings.pan_y") == 0
+
+
+def test_zoom_keeps_the_place_beneath_the_pointer(opened):
+    x, y, half = seen_view(opened)
+    opened.page.mouse.move(*on_the_map(opened, 0.75, 0.5))
+    opened.page.mouse.wheel(0, -100)  # without Ctrl the page would scroll
+    assert seen_view(opened) == pytest.approx([x, y, half])
+    opened.page.keyboard.down("Control")
+    opened.page.mouse.wheel(0, -200)
+    opened.page.keyboard.up("Control")
+    # Half as wide, and x + half / 2 still at three quarters.
+    expected = [x + half / 4, y, half / 2]
+    assert seen_view(opened) == pytest.approx(expected, abs=0.01 * half)
+
+
+def test_a_link_restores_where_the_map_was_moved(browser, opened, made):
+    opened.page.keyboard.press("Shift+ArrowUp")
+    opened.page.keyboard.press("+")
+    opened.page.locator("#link").click()
+    again = Opened(browser, made, opened("location.hash"))
+    assert seen_view(again) == pytest.approx(seen_view(opened))
+    assert again.explorer("settings.pan_y") == 0.1
+    again.page.keyboard.press("0")
+    home = seen_view(again)
+    assert home[2] == pytest.approx(2**0.5 * seen_view(opened)[2])
+    broken = Opened(browser, made, "#pan_x=1e9&pan_y=x")
+    broken.explorer("run(1)")
+    assert np.isfinite(seen_view(broken)).all()
+    assert again.complaints == broken.complaints == []
+
+
+def test_two_fingers_move_and_zoom_and_one_scrolls_the_page(browser, made):
+    size = {"width": 390, "height": 600}
+    page = Opened(browser, made, viewport=size, has_touch=True, is_mobile=True)
+    x, y, half = seen_view(page)
+    walkers = page.places()
+    session = page.context.new_cdp_session(page.page)
+
+    def touch(kind: str, *places: tuple[float, float]) -> None:
+        points = [
+            {"x": px, "y": py, "id": k}
+            for k, (px, py) in enumerate(on_the_map(page, *place) for place in places)
+        ]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (0.4, 0.5))
+    touch("touchStart", (0.4, 0.5), (0.6, 0.5))
+    for k in range(1, 5):  # apart to twice the distance, and the middle a fifth to the right
+        touch("touchMove", (0.4 + 0.025 * k, 0.5), (0.6 + 0.075 * k, 0.5))
+    touch("touchEnd")
+    expected = [x - 0.2 * half, y, half / 2]
+    assert seen_view(page) == pytest.approx(expected, abs=0.02 * half)
+    assert page("window.scrollY") == 0
+    before = seen_view(page)
+    start = on_the_map(page, 0.5, 0.8)
+    session.send("Input.synthesizeScrollGesture", {"x": start[0], "y": start[1], "yDistance": -150})
+    page.wait_until("window.scrollY > 50")
+    assert np.array_equal(seen_view(page), before)
+    assert np.array_equal(page.places(), walkers)
+    assert page.complaints == []
+    page.context.close()
+
+
 def test_every_control_has_a_key(opened):
     keyboard = opened.page.keyboard
     keyboard.press("Space")

@@ -62,8 +62,12 @@ def test_names_from_the_run_stay_text(tmp_path):
 
 
 def test_what_is_missing_is_named(tmp_path):
-    page = page_of(gaussian_run(tmp_path / "run", has_samples=False))
+    made = gaussian_run(tmp_path / "run", has_samples=False)
+    (made.folder / "evaluation.json").unlink(missing_ok=True)
+    page = page_of(made)
     assert "There are no samples in this folder" in page
+    assert "run <code>basin sample</code> on it" in page
+    assert "has not been evaluated" not in page  # it would show no checks anyway
     assert scene_of(page)["samples"] is None
 
 
@@ -85,21 +89,24 @@ def test_images_walk_from_noise(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda made: setattr(made.run, "num_states", 2), "whole numbers"),
-        (lambda made: made.config["data"].update(event_shape=[1]), "at least 2 dimensions"),
-        (lambda made: made.config["data"].update(is_conditional=True), "under a condition"),
+        (lambda made: setattr(made.run, "num_states", 2), "a model of real numbers"),
+        (lambda made: made.config["data"].update(event_shape=[1]), "a model of at least 2 dim"),
+        (lambda made: made.config["data"].update(is_conditional=True), "an energy of x alone"),
     ],
 )
-def test_a_model_that_cannot_be_shown_is_one_error(tmp_path, change, message):
+def test_a_model_that_cannot_be_shown_has_a_page_that_says_why(tmp_path, change, message):
     made = known_run(tmp_path / "run")
     change(made)
     (made.folder / "config.json").write_text(json.dumps(made.config))
-    with pytest.raises(ValueError, match=message):
-        page_of(made)
-    assert not (made.folder / "explore.html").exists()
+    page = page_of(made)
+    assert f"Not shown. No map of the energy: explore needs {message}" in page
+    assert scene_of(page) == {"levels": None, "walk": None}
+    assert page.count('" hidden>') == 2  # neither controls nor keys for what is not there
 
 
-def test_a_model_that_does_not_load_is_one_error(tmp_path):
+def test_a_model_that_does_not_load_has_a_page_that_says_so(tmp_path):
     made = known_run(tmp_path / "run")
-    with pytest.raises(ValueError, match="explore needs the model of the run"):
-        write_explorer(made.folder, dataset=made.dataset)
+    page = write_explorer(made.folder, dataset=made.dataset).read_text("utf-8")
+    assert "The model could not be loaded: " in page
+    assert "explore needs the model of the run" in page
+    assert scene_of(page)["levels"] is None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from basin.core.validation import non_negative, positive_integer, seed_number
 from basin.energies.networks.activations import activation_named
+from basin.energies.networks.input_curvature import gradient_and_curvatures
 from basin.energies.networks.input_gradient import input_gradient
 from basin.energies.networks.layers import (
     as_event_shape,
@@ -103,6 +104,21 @@ class MLP(nn.Module):
         if self.confinement:
             score = score - self.confinement * flat
         return score if x.ndim == 2 else score.reshape(x.shape)
+
+    def score_and_curvatures(self, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """``(-dE/dx, v'Hv)`` in closed form, shapes of ``x`` and ``[k, batch]``; differentiable.
+
+        ``directions``: ``[k, batch, *event]``, or ``[k, 1, *event]`` for all rows the same.
+        """
+        flat = flatten_event(self, x, self.event_shape)
+        v = directions.flatten(2)
+        gradient, curvatures = gradient_and_curvatures(
+            flat, self.layers, self.output.weight, self._activation, v
+        )
+        if self.confinement:
+            gradient = gradient + self.confinement * flat
+            curvatures = curvatures + self.confinement * v.square().sum(2)
+        return -gradient.reshape(x.shape), curvatures
 
     def sample_base(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` draws of N(0, I/confinement), to start chains from."""

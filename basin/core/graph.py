@@ -62,6 +62,7 @@ class FlatGraph:
     ) -> None:
         self._function, self._run, self._draws = function, run, draws
         self._generator, self._outputs, self._has_answers = generator, outputs, has_answers
+        self._is_flat = outputs.type is tuple and outputs.num_children == outputs.num_leaves
         self.num_operations, self.num_departures = num_operations, 0
 
     def __call__(self, inputs: Any) -> Any:
@@ -69,13 +70,15 @@ class FlatGraph:
         before = generator.get_state() if self._has_answers else None
         drawn = [draw(generator) for draw in self._draws]
         with torch.no_grad():
-            found = self._run(*pytree.tree_leaves(inputs), *drawn)
+            found = self._run(*_leaves(inputs), *drawn)
         if before is not None:
             if not bool(found[-1]):
                 self.num_departures += 1
                 generator.set_state(before)
                 return _detached(self._function(inputs))
             found = found[:-1]
+        if self._is_flat:
+            return tuple(found)
         return pytree.tree_unflatten(list(found), self._outputs)
 
 
@@ -236,6 +239,13 @@ class _Handing(TorchFunctionMode):
                 f"{name} draws random numbers whose law depends on the input; draw uniform or "
                 "normal ones and transform them"
             )
+
+
+def _leaves(inputs: Any) -> Any:
+    """The tensors of a tree; a flat tuple of them is what it is, without a walk each time."""
+    if type(inputs) is tuple and all(isinstance(leaf, Tensor) for leaf in inputs):
+        return inputs
+    return pytree.tree_leaves(inputs)
 
 
 def _detached(outputs: Any) -> Any:

@@ -28,6 +28,7 @@ from basin.energies.networks.activations import Activation as Activation
 from basin.energies.networks.activations import activation_named as activation_named
 from basin.energies.networks.conditional_mlp import ConditionalMLP as ConditionalMLP
 from basin.energies.networks.conv import Conv as Conv
+from basin.energies.networks.input_curvature import gradient_and_curvatures as gradient_and_curvatures
 from basin.energies.networks.input_gradient import hidden_backward as hidden_backward
 from basin.energies.networks.input_gradient import hidden_forward as hidden_forward
 from basin.energies.networks.input_gradient import input_gradient as input_gradient
@@ -66,6 +67,7 @@ __all__ = [
     "fit_covering_mixture",
     "fit_gaussian",
     "fit_gaussian_mixture",
+    "gradient_and_curvatures",
     "hidden_backward",
     "hidden_forward",
     "hidden_layers",

@@ -18,6 +18,7 @@ from basin.sampling.initialise import device_of as device_of
 from basin.sampling.initialise import initial_positions as initial_positions
 from basin.sampling.progress import Progress as Progress
 from basin.sampling.run import sample as sample
+from basin.sampling.steps import chain_graph as chain_graph
 from basin.sampling.steps import compiled_steps as compiled_steps
 from basin.sampling.steps import kernel_steps as kernel_steps
 from basin.sampling.support import require_same_support as require_same_support
@@ -33,6 +34,7 @@ __all__ = [
     "StepSizeAdaptation",
     "StepSizeWarning",
     "adaptable_part",
+    "chain_graph",
     "compiled_steps",
     "device_of",
     "first_step_size",

@@ -18,7 +18,7 @@ import torch
 from basin.core.graph import FlatGraph, flat_graph
 from basin.core.types import Energy, Kernel
 
-__all__ = ["compiled_steps", "kernel_steps"]
+__all__ = ["chain_graph", "compiled_steps", "kernel_steps"]
 
 _MOST_STEPS = 8  # in one graph
 _ENOUGH_OPERATIONS = 400  # a graph of so many spends little of its time on being called
@@ -41,6 +41,25 @@ def compiled_steps(
     Raises:
         NotCompilable: the kernel or the energy cannot be written as a graph.
     """
+    graph, together = chain_graph(energy, kernel, state, generator, num_steps)
+
+    def taken(state: Any) -> Iterator[tuple[Any, Any]]:
+        for _ in range(num_steps // together):
+            for state, info in graph(state):  # noqa: B020 (the last one is where the next begins)
+                yield state, info
+        yield from kernel_steps(energy, kernel, state, generator, num_steps % together)
+
+    return taken(state)
+
+
+def chain_graph(
+    energy: Energy, kernel: Kernel, state: Any, generator: torch.Generator, num_steps: int
+) -> tuple[FlatGraph, int]:
+    """``graph(state) -> [(state, info), ...]`` and how many steps, at most ``num_steps``, it takes.
+
+    Raises:
+        NotCompilable: as :func:`compiled_steps`.
+    """
 
     def graph_of(steps: int, compiled: bool = True) -> FlatGraph:
         def chain(state: Any) -> Any:
@@ -50,12 +69,4 @@ def compiled_steps(
 
     each = graph_of(1, compiled=False).num_operations
     together = max(1, min(_MOST_STEPS, _ENOUGH_OPERATIONS // each, num_steps))
-    graph = graph_of(together)
-
-    def taken(state: Any) -> Iterator[tuple[Any, Any]]:
-        for _ in range(num_steps // together):
-            for state, info in graph(state):  # noqa: B020 (the last one is where the next begins)
-                yield state, info
-        yield from kernel_steps(energy, kernel, state, generator, num_steps % together)
-
-    return taken(state)
+    return graph_of(together), together

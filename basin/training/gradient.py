@@ -125,14 +125,20 @@ class _Step:
 
         self._modules = _Modules(state.energy, parts, loss_of)
         self._trained = {n: p for n, p in self._modules.named_parameters() if p.requires_grad}
+        # Found once: they share their memory with what the optimisers move. Flat, as the tree of
+        # a step's inputs and results is gone through at every step.
+        named = [*self._modules.named_parameters(), *self._modules.named_buffers()]
+        self._weights = {name: tensor.detach() for name, tensor in named}
         self._with_gradient: list[str] = []
+        self._terms: list[str] = []
 
-        def step(inputs: Any) -> Any:
-            weights, batch, fields = inputs
+        def step(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             weights = {
                 name: tensor.detach().requires_grad_(name in self._trained)
-                for name, tensor in weights.items()
+                for name, tensor in zip(self._weights, inputs, strict=False)
             }
+            batch, *fields = inputs[len(weights) :]
+            fields = dict(zip(_fields(first), fields, strict=True))
             with torch.enable_grad():
                 loss = functional_call(self._modules, weights, (batch, fields))
                 found = torch.autograd.grad(
@@ -140,24 +146,31 @@ class _Step:
                 )
             gradients = dict(zip(self._trained, found, strict=True))
             self._with_gradient = [name for name, g in gradients.items() if g is not None]
-            terms = {name: torch.as_tensor(term) for name, term in loss.terms.items()}
+            self._terms = list(loss.terms)
             self._settle(objective, _numbers(loss.state))
-            after = _fields(loss.state)
-            laid_out = [gradients[name].contiguous() for name in self._with_gradient]
-            return loss.value, terms, laid_out, after
+            return (
+                loss.value,
+                *(torch.as_tensor(term) for term in loss.terms.values()),
+                *(gradients[name].contiguous() for name in self._with_gradient),
+                *_fields(loss.state).values(),
+            )
 
         self._graph: FlatGraph = flat_graph(
             step, self._inputs(state, batch), generator, compiled=compiled
         )
 
     def __call__(self, objective: Objective, state: Any, batch: Tensor) -> Loss:
-        value, terms, gradients, after = self._graph(self._inputs(state, batch))
+        value, *found = self._graph(self._inputs(state, batch))
+        terms = dict(zip(self._terms, found, strict=False))
+        del found[: len(terms)]
         for parameter in self._trained.values():
             parameter.grad = None
-        for name, gradient in zip(self._with_gradient, gradients, strict=True):
+        for name, gradient in zip(self._with_gradient, found, strict=False):
             self._trained[name].grad = gradient
+        del found[: len(self._with_gradient)]
         now = state.objective_state
-        now = now if now is None else now._replace(**after, **self._numbers)
+        if now is not None:
+            now = now._replace(**dict(zip(_fields(now), found, strict=True)), **self._numbers)
         return Loss(value, terms, now)
 
     def _settle(self, objective: Objective, after: dict[str, Any]) -> None:
@@ -172,10 +185,8 @@ class _Step:
                 )
         self._is_settled = True
 
-    def _inputs(self, state: Any, batch: Tensor) -> Any:
-        weights = {name: p.detach() for name, p in self._modules.named_parameters()}
-        weights |= dict(self._modules.named_buffers())
-        return weights, batch, _fields(state.objective_state)
+    def _inputs(self, state: Any, batch: Tensor) -> tuple[Tensor, ...]:
+        return (*self._weights.values(), batch, *_fields(state.objective_state).values())
 
 
 def _fields(state: Any) -> dict[str, Tensor]:

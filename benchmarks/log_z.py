@@ -40,15 +40,16 @@ from basin.partition import (
     reverse_annealing,
 )
 from basin.paths import Geometric, JointGeometric
-from basin.samplers import MALA, BlockGibbs
+from basin.samplers import HMC, MALA, BlockGibbs
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE = ROOT / "benchmarks/results/log_z.json", ROOT / "docs/log_z.md"
 BLOCK = 20  # repetitions that share a pilot
 PARTICLES, ISLANDS, MOVES = 512, 16, 5
-# Each of the 16 wells is a choice that a particle makes at a high temperature and keeps: weights
-# within an island differ by a factor of about 1.2^16 however long it walks, so islands are larger.
-MORE_PARTICLES = {"many_well_32": 2048}
+# Each of the 16 wells is a choice that a particle makes at a high temperature and keeps, so islands
+# are larger. Hamiltonian paths cross for longer: an island of 256 particles has a relative variance
+# of 0.17, one of 512 that moves by five steps of MALA 0.61, and takes three times as long.
+OTHERWISE = {"many_well_32": (HMC(num_leapfrog_steps=5), 2, 4096)}  # kernel, moves, particles
 CHAINS, STEPS_A_STAGE = 64, 10  # of annealed importance sampling, in each direction
 QUANTILE = 1.959964
 
@@ -148,14 +149,14 @@ def answer(estimate):
     return found.lower, found.upper, found.log_z
 
 
-def by_smc(path, kernel, truth, counted, repetitions, seed, num_particles=PARTICLES):
+def by_smc(path, kernel, truth, counted, repetitions, seed, moves=MOVES, num_particles=PARTICLES):
     """Sequential Monte Carlo; each repetition has 16 islands of 32 particles, or of more."""
     start, found, pilots = time.perf_counter(), [], 0
     counted.calls = 0
     for block in range(repetitions // BLOCK):
         generator = torch.Generator().manual_seed(seed + block)
         before = counted.calls
-        schedule = choose_schedule(path, kernel, num_moves=MOVES, generator=generator)
+        schedule = choose_schedule(path, kernel, num_moves=moves, generator=generator)
         pilots += counted.calls - before
         particles = anneal_particles(
             path,
@@ -243,22 +244,27 @@ def run_case(name, repetitions, has_ebmkit):
     base = Gaussian(torch.zeros(dim), scale**2 * torch.eye(dim))
     counted = Counted(target)
     path, truth = Geometric(base, counted), float(target.log_z)
-    particles = MORE_PARTICLES.get(name, PARTICLES)
-    rows = {"smc": by_smc(path, MALA(), truth, counted, repetitions, 1000, particles)}
+    kernel, moves, particles = OTHERWISE.get(name, (MALA(), MOVES, PARTICLES))
+    rows = {"smc": by_smc(path, kernel, truth, counted, repetitions, 1000, moves, particles)}
     yield truth, rows
     if has_ebmkit:
-        for schedule in ("linear", "geometric"):
-            calls = rows["smc"]["energy_calls"]
-            rows[f"ebmkit, {schedule}"] = by_ebmkit(
-                target, dim, scale, truth, calls, repetitions, schedule
-            )
-            yield truth, rows
+        yield from add_ebmkit(name, rows, repetitions)
     rows["ais, forward"] = by_ais(path, MALA(), truth, counted, repetitions, 2000)
     yield truth, rows
     rows["ais, both directions"] = by_ais(
         path, MALA(), truth, counted, repetitions, 3000, target.sample
     )
     yield truth, rows
+
+
+def add_ebmkit(name, rows, repetitions):
+    """Its rows, with as many energy calls as sequential Monte Carlo took."""
+    target, scale, dim = CASES[name]()
+    truth, calls = float(target.log_z), rows["smc"]["energy_calls"]
+    for schedule in ("linear", "geometric"):
+        found = by_ebmkit(target, dim, scale, truth, calls, repetitions, schedule)
+        rows[f"ebmkit, {schedule}"] = found
+        yield truth, rows
 
 
 def run_trained_machines(repetitions, shared):
@@ -373,10 +379,9 @@ def page(results):
         "exact draws of the target, which a user seldom has. The machine was shared: seconds are",
         "no measure and are left out.",
         "",
-        "Not reached: many_well_32, where each of 16 wells is a choice that a particle keeps from",
-        "a high temperature on. Most answers are refused, and of those that are given too few hold",
-        "the truth: it needs more particles than here. gaussian_100 and the published machine",
-        "of MNIST have not been run to the end (2,000 temperatures are too few for it: refused).",
+        "In many_well_32 each of 16 wells is a choice that a particle keeps from a high",
+        "temperature on: sequential Monte Carlo takes 4,096 particles there (512 elsewhere) that",
+        "move by Hamiltonian paths, and annealing forward, with 64 chains, is refused.",
         "",
         "| target | true log Z | method | held | refused | width, nats | RMS error, nats | calls |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -421,6 +426,9 @@ def main():
     parser.add_argument("--cases", nargs="+", choices=names, default=list(CASES))
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--ebmkit", type=Path, help="folder that holds the package ebm")
+    parser.add_argument(
+        "--only_ebmkit", action="store_true", help="add its rows to cases that have been run"
+    )
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--num_times", type=int, default=2000)
     parser.add_argument("--num_chains", type=int, default=100)
@@ -436,11 +444,12 @@ def main():
             print(found, flush=True)
             save({"rbm_mnist": found})
             continue
-        case = (
-            run_trained_machines(arguments.repetitions, arguments.shared)
-            if name == "rbm_mushrooms"
-            else run_case(name, arguments.repetitions, arguments.ebmkit is not None)
-        )
+        if arguments.only_ebmkit:
+            case = add_ebmkit(name, load()["cases"][name]["methods"], arguments.repetitions)
+        elif name == "rbm_mushrooms":
+            case = run_trained_machines(arguments.repetitions, arguments.shared)
+        else:
+            case = run_case(name, arguments.repetitions, arguments.ebmkit is not None)
         for truth, rows in case:
             print(name, list(itertools.islice(reversed(rows.items()), 1)), flush=True)
             save({"cases": {name: {"truth": truth, "methods": rows}}})

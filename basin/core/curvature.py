@@ -4,12 +4,12 @@
     diagonal             H_ii        d products with the unit vectors
 
 An energy with a method ``score_and_curvatures(x, directions)`` in closed form is asked for it
-(``basin.energies.MLP`` has one). For any other, one product is a second backward pass through the graph of the energy's gradient. That graph is
-recorded by autograd even where the energy offers its score in closed form: the node behind that
-score is quick for one backward pass and takes 1.6 to 2 times as long for two. Several products
-are taken by batched backward passes of about 2,048 rows in all, which fit a processor's cache: up
-to 2.4 times as fast as one by one for small batches, and no slower for large ones
-(``benchmarks/score_matching_cost.py`` has the ways side by side).
+(``basin.energies.MLP`` has one). For any other, one product is a second backward pass through the
+graph of the energy's gradient. That graph is recorded by autograd even where the energy offers its
+score in closed form: the node behind that score is quick for one backward pass and takes 1.6 to 2
+times as long for two. Several products are taken by batched backward passes of about 2,048 rows in
+all, which fit a processor's cache: up to 2.4 times as fast as one by one for small batches, and no
+slower for large ones (``benchmarks/score_matching_cost.py`` has the ways side by side).
 """
 
 from __future__ import annotations

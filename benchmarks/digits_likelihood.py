@@ -68,7 +68,7 @@ def importance_sampled_log_z(energy, base, sigma, generator):
     draws = base.sample_base(NUM_DRAWS, generator, sigma)
     with torch.no_grad():
         log_weights = torch.cat(
-            [base(x, sigma) - energy(x.reshape(-1, *energy.event_shape), sigma).double()
+            [base(x, sigma) - energy(x.float().reshape(-1, *energy.event_shape), sigma).double()
              for x in draws.split(5000)]
         )  # fmt: skip
     effective = float(1 / torch.softmax(log_weights, 0).square().sum())

@@ -9,7 +9,7 @@ PyTorch's FlopCounterMode, and the bytes that the backward pass keeps. Beside th
 does at best, measured in the same run: a large matrix product, and a sum over memory too large for
 the caches. The share of a point is its operations over what the best product would do meanwhile.
 
-    overhead      the time hardly grows with the size (slope below 0.3)
+    flat          the time hardly grows with the size (slope below 0.3): it is no cost here
     arithmetic    at least half of the time is what the products need at the machine's best
     memory        neither: elementwise operations and what they read and write
 
@@ -144,7 +144,7 @@ def summary(points, best):
     last = points[-1]
     share = last["operations"] / (1e-3 * last["milliseconds"]) / best["operations_a_second"]
     grows = slope(points)
-    bound = "overhead" if grows < FLAT else "arithmetic" if share >= HALF else "memory"
+    bound = "flat" if grows < FLAT else "arithmetic" if share >= HALF else "memory"
     return {
         "slope": grows,
         "slope_of_kept_bytes": slope(points, "kept_bytes"),

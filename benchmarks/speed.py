@@ -33,6 +33,7 @@ import torch
 from basin.mcmc import effective_sample_size
 
 ROOT = Path(__file__).resolve().parent.parent
+QUALITY = ROOT / "benchmarks/results/time_to_quality.json"
 GROWTH = ROOT / "benchmarks/results/growth.json"
 RESULTS, PAGE = ROOT / "benchmarks/results/speed.json", ROOT / "docs/speed.md"
 PEERS = ("torchebm", "ebmkit")
@@ -263,9 +264,36 @@ def page(results):
             "| --- | --- |",
             *(f"| `{name}` | {value:.2f} |" for name, value in results["start_up"].items()),
         ]
+    if QUALITY.exists():
+        lines += quality(json.loads(QUALITY.read_text()))
     if GROWTH.exists():
         lines += growth(json.loads(GROWTH.read_text()))
     return "\n".join(lines) + "\n"
+
+
+def quality(runs):
+    """The section that ``time_to_quality.py`` measured."""
+
+    def shown(run, name):
+        found = run[name]
+        if found["seconds"] is None:
+            return f"not in {run['limit']:.0f} (KL {found['kl']:.3f})"
+        return f"{found['seconds']:.1f}"
+
+    names = [name for name in ("basin", "plain", "torchebm", "ebmkit") if name in runs[0]]
+    return [
+        "",
+        "## Time to a given quality",
+        "",
+        "`python benchmarks/time_to_quality.py`: processor seconds to KL 0.05 nats on the",
+        "checkerboard blurred by 0.1, one thread. Basin by its defaults, the others by denoising",
+        "score matching at sigma 0.1. Who had not arrived after ten times Basin's seconds was",
+        "stopped.",
+        "",
+        f"| seed | {' | '.join(names)} |",
+        "| --- " * (len(names) + 1) + "|",
+        *(f"| {run['seed']} | {' | '.join(shown(run, name) for name in names)} |" for run in runs),
+    ]
 
 
 def growth(results):

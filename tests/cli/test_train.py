@@ -459,6 +459,7 @@ def test_help_follows_the_chosen_classes(capsys):
     assert "default: null" not in shown
 
 
+@pytest.mark.slow
 def test_a_sampler_of_choice_draws_the_samples(tmp_path):
     arguments = ["--sampler", "MALA", "--sampler.step_size", "0.05", *QUICK, *SMALL]
     out = tmp_path / "run"
@@ -467,6 +468,7 @@ def test_a_sampler_of_choice_draws_the_samples(tmp_path):
         assert np.isfinite(file["samples"]).all()
 
 
+@pytest.mark.slow
 def test_a_kernel_with_a_metric_inside_an_objective_is_kept_in_the_run(tmp_path):
     """Named in the shell, written to config.json, and built from it."""
     kernel = ["--objective.kernel", "HMC", "--objective.kernel.num_leapfrog_steps", "2"]
@@ -545,6 +547,7 @@ def test_a_network_of_ones_own_is_used_by_every_command(table, tmp_path, capsys,
     assert "must name the class that the run was trained with, my_networks.Mine" in error_of(capsys)
 
 
+@pytest.mark.slow
 def test_how_to_draw_is_kept_for_resume_and_can_be_changed_by_sample(tmp_path, monkeypatch):
     out = tmp_path / "run"
     words = ["--sampler", "Langevin", "--sampler.step_size", "0.01", *QUICK, *SMALL]

@@ -237,6 +237,7 @@ def test_a_fraction_may_be_any_real_number():
     assert len(load("iris", test_fraction=np.float32(0.2)).test) == 30
 
 
+@pytest.mark.slow
 def test_a_mapped_file_is_never_in_memory(tmp_path):
     script = Path(__file__).resolve().parents[2] / "benchmarks" / "memory_mapped_training.py"
     command = [sys.executable, script, "--rows", "10000000", "--num_steps", "200"]

@@ -62,6 +62,7 @@ def test_a_path_is_refused():
         sample(path, Langevin(0.1), torch.zeros(4, 2), num_steps=4, compile=True)
 
 
+@pytest.mark.slow
 def test_compiled_draws_keep_the_law_and_the_record():
     """Exact start: MALA leaves the law alone, each coordinate by a Kolmogorov-Smirnov test."""
     generator = torch.Generator().manual_seed(1)

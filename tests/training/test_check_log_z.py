@@ -148,6 +148,7 @@ def test_wrong_arguments_say_what_is_wrong():
         run.check_log_z("smc", sigma=0.01)
 
 
+@pytest.mark.slow
 def test_the_shell_states_it_beside_the_claim(tmp_path, capsys):
     folder = str(tmp_path / "run")
     truth = basin.datasets.StandardGaussian(2)

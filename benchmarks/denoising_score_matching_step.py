@@ -16,84 +16,37 @@ import argparse
 import json
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
+import speed_work as work
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 import basin
-from basin.core.threads import num_threads_for, threads
-from basin.training.adam import Adam
-from basin.training.gradient import by_autograd
-from basin.training.history import History
-from basin.training.loop import Loop, TrainingState
-from basin.training.settings import Settings
 
 SIGMA, NUM_ROWS = 0.1, 50_000
 
 
+def milliseconds(run):
+    """Of one step of what ``run()`` does and counts."""
+    start = time.perf_counter()
+    steps = run()
+    return 1e3 * (time.perf_counter() - start) / steps
+
+
 def plain_loop(x, batch, steps):
     """Milliseconds a step of the notebook's loop."""
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Linear(2, 128), nn.Softplus(), nn.Linear(128, 128), nn.Softplus(), nn.Linear(128, 1)
-    )
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    loader = DataLoader(TensorDataset(x), batch_size=batch, shuffle=True)
-    done, start = 0, time.perf_counter()
-    while done < steps:
-        for (rows,) in loader:
-            z = torch.randn_like(rows)
-            y = (rows + SIGMA * z).requires_grad_(True)
-            (gradient,) = torch.autograd.grad(net(y).sum(), y, create_graph=True)
-            loss = (-gradient + z / SIGMA).square().sum(1).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            done += 1
-            if done == steps:
-                break
-    return 1e3 * (time.perf_counter() - start) / steps
+    net = work.PlainMLP(work.our_mlp(2))
+    loss = partial(work.plain_denoising, net, SIGMA)
+    return milliseconds(work.torch_loop(loss, net, work.loaded(x, batch), steps))
 
 
 def basin_loop(x, batch, steps):
     """Milliseconds a step of ``basin.fit``'s loop, all of its bookkeeping included."""
-    energy = basin.energies.MLP(2, hidden=(128, 128), activation="softplus")
     objective = basin.objectives.DenoisingScoreMatching(
         SIGMA, antithetic=False, posterior_mean=False, num_noised=None
     )
-    settings = Settings(
-        num_steps=steps,
-        batch_size=batch,
-        learning_rate=1e-3,
-        learning_rate_schedule="constant",
-        gradient_clip=None,
-        ema_decay=None,
-    )
-    rows = basin.datasets.TensorRows(x)
-    generators = {
-        name: torch.Generator().manual_seed(i) for i, name in enumerate(("rows", "noise"))
-    }
-    optimizer = Adam(energy.parameters(), (0.9, 0.999))
-    state = TrainingState(
-        energy, None, optimizer, objective.init(x[:100], generators["noise"]), generators
-    )
-    loop = Loop(
-        objective=objective,
-        gradient=by_autograd(lambda energy, x: (energy, x)),
-        draw=rows.draw,
-        validation=None,
-        is_finite_table=True,
-        settings=settings,
-        history=History(None),
-        checkpoint_folder=None,
-        report=lambda step, record: None,
-    )
-    start = time.perf_counter()
-    with threads(num_threads_for(energy, batch)):  # as basin.fit does
-        loop.run(state)
-    return 1e3 * (time.perf_counter() - start) / steps
+    return milliseconds(work.our_training(work.our_mlp(2), objective, x, batch, steps))
 
 
 def main():

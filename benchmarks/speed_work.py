@@ -474,38 +474,48 @@ def langevin(target, num_chains, steps):
     return work
 
 
+def kept(num_steps, function, layout=lambda draws: draws):
+    """A thunk that keeps the draws of ``function`` as ``[chain, draw, d]``."""
+
+    def run():
+        run.draws = layout(function())
+        return num_steps
+
+    return run
+
+
+def without_first(draws):
+    """ebmkit's ``[1 + draw, chain, d]``, start included, as ``[chain, draw, d]``."""
+    return draws[1:].transpose(0, 1)
+
+
 def hamiltonian(target, steps):
     """HMC of ten leapfrog steps, 100 chains from exact draws; effective draws a second."""
     torch.manual_seed(0)
     energy, epsilon = {"gaussian": (Correlated(), 0.25), "funnel": (Funnel(), 0.15)}[target]
     x0 = energy.draw(100)
+    total = steps * len(x0)
     kernel = basin.samplers.HMC(epsilon, 10, jitter=0.0)
     work = {
         "basin": our_chains(energy, kernel, x0, steps, keep="all"),
         "basin, compiled": our_compiled_chains(energy, kernel, x0, steps, keep="all"),
     }
 
-    def kept(function, layout=lambda draws: draws):
-        def run():
-            run.draws = layout(function())
-            return steps * len(x0)
-
-        return run
-
     if library("torchebm"):
         theirs = library("torchebm.samplers").HamiltonianMonteCarlo(
             for_torchebm(energy), step_size=epsilon, n_leapfrog_steps=10
         )
-        work["torchebm"] = kept(lambda: theirs.sample(x=x0, n_steps=steps, return_trajectory=True))
+        work["torchebm"] = kept(
+            total, lambda: theirs.sample(x=x0, n_steps=steps, return_trajectory=True)
+        )
     if library("ebm"):
         kit = library("ebm").HMC(epsilon, 10, steps)
         work["ebmkit"] = kept(
-            lambda: kit.sample(energy, x0, return_trajectory=True),
-            lambda draws: draws[1:].transpose(0, 1),
+            total, lambda: kit.sample(energy, x0, return_trajectory=True), without_first
         )
     if library("blackjax"):
         module = importlib.import_module("speed_jax")
-        work["blackjax"] = kept(module.hamiltonian(target, x0, steps, epsilon))
+        work["blackjax"] = kept(total, module.hamiltonian(target, x0, steps, epsilon))
     return work
 
 
@@ -514,22 +524,15 @@ def no_u_turn(steps):
     torch.manual_seed(0)
     energy, epsilon = Correlated(), 0.2
     x0 = energy.draw(20)
+    total = steps * len(x0)
     work = {"basin": our_chains(energy, basin.samplers.NUTS(epsilon), x0, steps, keep="all")}
-
-    def kept(function, layout=lambda draws: draws):
-        def run():
-            run.draws = layout(function())
-            return steps * len(x0)
-
-        return run
 
     if library("ebm"):
         kit = library("ebm").NUTS(epsilon, steps, warmup=0)
         work["ebmkit"] = kept(
-            lambda: kit.sample(energy, x0, return_trajectory=True),
-            lambda draws: draws[1:].transpose(0, 1),
+            total, lambda: kit.sample(energy, x0, return_trajectory=True), without_first
         )
     if library("blackjax"):
         module = importlib.import_module("speed_jax")
-        work["blackjax"] = kept(module.no_u_turn(x0, steps, epsilon))
+        work["blackjax"] = kept(total, module.no_u_turn(x0, steps, epsilon))
     return work

@@ -105,6 +105,8 @@ def sample(
         torch.Size([4, 100, 2])
     """
     _check(energy_or_path, kernel, num_steps, num_warmup, thin, keep, on_divergence)
+    if not isinstance(compile, bool):
+        raise ValueError(f"compile must be True or False, got {compile!r}")
     if compile and isinstance(energy_or_path, Path):
         raise ValueError("compile must be False on a path, whose energy is another at each step")
     reports = on_divergence == "report"

@@ -62,6 +62,11 @@ def test_a_path_is_refused():
         sample(path, Langevin(0.1), torch.zeros(4, 2), num_steps=4, compile=True)
 
 
+def test_another_word_is_refused():
+    with pytest.raises(ValueError, match="compile must be True or False, got 'auto'"):
+        sample(GAUSSIAN, Langevin(0.1), torch.zeros(4, 2), num_steps=4, compile="auto")
+
+
 @pytest.mark.slow
 def test_compiled_draws_keep_the_law_and_the_record():
     """Exact start: MALA leaves the law alone, each coordinate by a Kolmogorov-Smirnov test."""

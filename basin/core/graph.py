@@ -145,7 +145,8 @@ def flat_graph(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's own, about stand-ins
             graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(
-                *tensors, *drawn
+                *(tensor.detach() for tensor in tensors),  # one given twice counts as two
+                *drawn,
             )
     except NotCompilable:
         raise

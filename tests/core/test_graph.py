@@ -53,6 +53,13 @@ def test_a_list_that_is_not_compiled_gives_the_same_bits_and_moves_the_generator
     assert not found["loss"].requires_grad
 
 
+def test_one_tensor_given_twice_counts_as_two_inputs():
+    """Traced as one, the difference would be nought for ever."""
+    both = torch.ones(3)
+    graph = flat_graph(lambda pair: pair[0] - pair[1], (both, both), generator(), compiled=False)
+    assert torch.equal(graph((2 * both, both)), both)
+
+
 def test_a_compiled_one_differs_by_rounding_and_repeats_its_bits(inputs):
     mine, theirs = generator(), generator()
     graph = flat_graph(noisy_loss(mine), inputs, mine)

@@ -28,7 +28,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
+
+from basin.core.trees import mapped, rebuilder, tensors_of
 
 __all__ = ["FlatGraph", "NotCompilable", "flat_graph"]
 
@@ -56,13 +57,12 @@ class FlatGraph:
         run: Callable[..., list[Tensor]],
         draws: list[_Draw],
         generator: torch.Generator,
-        outputs: pytree.TreeSpec,
+        rebuilt: Callable[[Iterator[Tensor]], Any],
         has_answers: bool,
         num_operations: int,
     ) -> None:
         self._function, self._run, self._draws = function, run, draws
-        self._generator, self._outputs, self._has_answers = generator, outputs, has_answers
-        self._is_flat = outputs.type is tuple and outputs.num_children == outputs.num_leaves
+        self._generator, self._rebuilt, self._has_answers = generator, rebuilt, has_answers
         self.num_operations, self.num_departures = num_operations, 0
 
     def __call__(self, inputs: Any) -> Any:
@@ -70,16 +70,12 @@ class FlatGraph:
         before = generator.get_state() if self._has_answers else None
         drawn = [draw(generator) for draw in self._draws]
         with torch.no_grad():
-            found = self._run(*_leaves(inputs), *drawn)
-        if before is not None:
-            if not bool(found[-1]):
-                self.num_departures += 1
-                generator.set_state(before)
-                return _detached(self._function(inputs))
-            found = found[:-1]
-        if self._is_flat:
-            return tuple(found)
-        return pytree.tree_unflatten(list(found), self._outputs)
+            found = self._run(*tensors_of(inputs), *drawn)
+        if before is not None and not bool(found[-1]):
+            self.num_departures += 1
+            generator.set_state(before)
+            return mapped(Tensor.detach, self._function(inputs))
+        return self._rebuilt(iter(found))
 
 
 def flat_graph(
@@ -95,7 +91,7 @@ def flat_graph(
         function: of one tree (tuples, lists, dictionaries) of tensors, which it leaves as they
             are; returns another tree of tensors. What tensors it holds besides are taken as they
             are.
-        inputs: such a tree, like those of later calls.
+        inputs: such a tree (``basin.core.trees``), like those of later calls.
         generator: the one that the function draws from.
         compiled: to machine code; False runs the list operation by operation.
 
@@ -117,7 +113,7 @@ def flat_graph(
     """
     from torch.fx.experimental.proxy_tensor import make_fx  # takes a second
 
-    tensors, structure = pytree.tree_flatten(inputs)
+    tensors, rebuilt_inputs = tensors_of(inputs), rebuilder(inputs)
     before = generator.get_state()
     notes = _Noting(generator)
     versions = [tensor._version for tensor in tensors]
@@ -130,15 +126,15 @@ def flat_graph(
         drawn = [draw(generator) for draw in notes.draws]
     finally:
         generator.set_state(before)
-    structures: list[pytree.TreeSpec] = []
+    rebuilders: list[Callable[[Iterator[Tensor]], Any]] = []
 
     def flat(*leaves: Tensor) -> list[Tensor]:
         given, noise = leaves[: len(tensors)], leaves[len(tensors) :]
         handing = _Handing(generator, iter(noise), iter(notes.answers))
         with handing:
-            outputs = function(pytree.tree_unflatten(list(given), structure))
-        found, outputs_structure = pytree.tree_flatten(_detached(outputs))
-        structures.append(outputs_structure)
+            outputs = function(rebuilt_inputs(iter(given)))
+        rebuilders.append(rebuilder(outputs))
+        found = [tensor.detach() for tensor in tensors_of(outputs)]
         return found + ([torch.stack(handing.as_noted).all()] if handing.as_noted else [])
 
     try:
@@ -158,7 +154,7 @@ def flat_graph(
         _compiled(graph, [*tensors, *drawn]) if compiled else graph,
         notes.draws,
         generator,
-        structures[-1],
+        rebuilders[-1],
         bool(notes.answers),
         len(graph.graph.nodes),
     )
@@ -234,7 +230,7 @@ class _Handing(TorchFunctionMode):
         """What a draw is made from must not come from the input, whose stand-in is not real."""
         from torch._subclasses.fake_tensor import FakeTensor
 
-        if any(isinstance(leaf, FakeTensor) for leaf in pytree.tree_leaves((args, kwargs))):
+        if any(isinstance(tensor, FakeTensor) for tensor in tensors_of((args, kwargs))):
             name = getattr(func, "__name__", str(func))
             raise NotCompilable(
                 f"{name} draws random numbers whose law depends on the input; draw uniform or "
@@ -242,24 +238,18 @@ class _Handing(TorchFunctionMode):
             )
 
 
-def _leaves(inputs: Any) -> Any:
-    """The tensors of a tree; a flat tuple of them is what it is, without a walk each time."""
-    if type(inputs) is tuple and all(isinstance(leaf, Tensor) for leaf in inputs):
-        return inputs
-    return pytree.tree_leaves(inputs)
-
-
-def _detached(outputs: Any) -> Any:
-    return pytree.tree_map_only(Tensor, Tensor.detach, outputs)
-
-
 def _compiled(graph: torch.fx.GraphModule, tensors: list[Tensor]) -> Callable[..., list[Tensor]]:
     """By the compiler behind ``torch.compile``, without its guards: shapes and types are fixed."""
     from torch import _inductor
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     inductor: Any = _inductor
+    # Without shapes that might be symbols the compiler does not look for what it has compiled.
+    context = TracingContext(FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True))
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.no_grad(), tracing(context):
             warnings.simplefilter("ignore")  # PyTorch's own
             return inductor.compile(graph, [tensor.detach() for tensor in tensors])
     except Exception as error:  # whatever the compilers say

@@ -53,6 +53,24 @@ def test_a_list_that_is_not_compiled_gives_the_same_bits_and_moves_the_generator
     assert not found["loss"].requires_grad
 
 
+def test_what_is_compiled_is_found_again_and_not_taken_for_another(monkeypatch, tmp_path):
+    """The same graph a second time, then one that differs by the tensor that it holds."""
+    counters = pytest.importorskip("torch._dynamo.utils").counters
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    counters.clear()
+    x, one, two = torch.ones(3), torch.ones(3), torch.full((3,), 2.0)
+    for held in (one, one, two):
+        weight = torch.nn.Parameter(held)
+        graph = flat_graph(lambda y, w=weight: (y * w).exp(), x, generator())
+        assert torch.equal(graph(x), held.exp())
+        assert not graph(x).requires_grad
+        with torch.no_grad():
+            weight.fill_(0.5)  # what a graph holds may be trained
+        assert torch.equal(graph(x), torch.full((3,), 0.5).exp())
+        held.fill_(2.0 if held is two else 1.0)
+    assert counters["inductor"]["fxgraph_cache_hit"] >= 1
+
+
 def test_one_tensor_given_twice_counts_as_two_inputs():
     """Traced as one, the difference would be nought for ever."""
     both = torch.ones(3)

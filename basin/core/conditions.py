@@ -18,7 +18,7 @@ from torch import Tensor
 
 from basin.core.gradients import dual_score, score
 
-__all__ = ["Given", "first_rows", "repeated"]
+__all__ = ["Given", "first_rows", "has_a_row_for_each", "repeated"]
 
 
 class Given:
@@ -36,6 +36,8 @@ class Given:
         >>> Given(shifted, torch.tensor([[0.0], [3.0]]))(torch.zeros(2, 1))
         tensor([0.0000, 4.5000])
     """
+
+    has_a_row_for_each = True
 
     def __init__(self, energy: Any, condition: Tensor) -> None:
         self.energy = energy
@@ -62,6 +64,22 @@ class Given:
             return self.energy.dual_score(x, sigma, self.condition)
         bound = lambda y, level: self(y, level)  # noqa: E731 - not this method again
         return dual_score(bound, x, sigma, create_graph=torch.is_grad_enabled())
+
+
+def has_a_row_for_each(energy: Any) -> bool:
+    """Whether an energy, or one inside it, is another function for each row of its batch.
+
+    Such a one says so by an attribute of this name. A kernel keeps all its rows together.
+
+    Example:
+        >>> has_a_row_for_each(Given(lambda x, c: x[:, 0] * c, torch.ones(3)))
+        True
+    """
+    while energy is not None:
+        if getattr(energy, "has_a_row_for_each", False):
+            return True
+        energy = getattr(energy, "energy", None)
+    return False
 
 
 def repeated(energy: Any, n: int) -> Any:

@@ -24,13 +24,19 @@ __all__ = [
     "Objective",
     "Path",
     "Schedule",
+    "Step",
+    "SteppedByGraphs",
     "Watched",
 ]
 
 
 @runtime_checkable
 class Energy(Protocol):
-    """Any callable ``energy(x: [batch, *event]) -> [batch]`` in nats; ours are ``nn.Module``."""
+    """Any callable ``energy(x: [batch, *event]) -> [batch]`` in nats; ours are ``nn.Module``.
+
+    One that is another function for each row (a temperature, a condition of its own) says so by an
+    attribute ``has_a_row_for_each = True``: all rows, in their order, are then asked for together.
+    """
 
     def __call__(self, x: Tensor, /) -> Tensor: ...
 
@@ -253,3 +259,20 @@ class Kernel(ABC):
     @abstractmethod
     def step(self, energy: Energy, state: Any, generator: torch.Generator) -> tuple[Any, Any]:
         """One transition: ``(state, info)``."""
+
+
+Step = Callable[[Any, torch.Generator], tuple[Any, Any]]
+"""``step(state, generator) -> (state, info)``: a kernel's, of one energy."""
+
+
+@runtime_checkable
+class SteppedByGraphs(Protocol):
+    """A kernel whose step cannot be one graph, as the numbers decide what comes next in it."""
+
+    def compiled_step(self, energy: Energy, state: Any, generator: torch.Generator) -> Step:
+        """The same step with what can be graphs as graphs, for states like ``state``.
+
+        Raises:
+            NotCompilable: the energy cannot be written as a graph, or there is no compiler.
+        """
+        ...

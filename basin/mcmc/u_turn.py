@@ -11,7 +11,8 @@ would otherwise join to a whole period without being seen.
 
 A path that grows to 2^j points is asked whenever a block of 2^k of them is full, the blocks being
 those of a recursion that halves: points 1-2, 3-4 and then 1-4, 5-6 ... Of all points only those
-are kept at which an unfinished block began, j + 1 at most.
+are kept at which an unfinished block began, j + 1 at most. It may also grow by whole blocks of
+equal size, each of which has been asked what lies within it.
 
 Source: Betancourt 2017 (arXiv 1701.02434), appendix A.4.2; the checks across the joint are Stan's
 since version 2.21; the unrolled recursion is that of Phan, Pradhan & Jankowiak 2019
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor
 
 from basin.core.tensors import event_sum
+from basin.core.trees import mapped
 
 __all__ = ["Blocks", "MomentumPath", "has_turned", "is_joint_turning"]
 
@@ -53,7 +55,8 @@ def is_joint_turning(before: MomentumPath, after: MomentumPath) -> Tensor:
     whole = MomentumPath(before.first, after.last, before.total + after.total)
     into_after = MomentumPath(before.first, after.first, before.total + after.first)
     out_of_before = MomentumPath(before.last, after.last, before.last + after.total)
-    return has_turned(whole) | has_turned(into_after) | has_turned(out_of_before)
+    asked = mapped(lambda *momenta: torch.cat(momenta), whole, into_after, out_of_before)
+    return has_turned(asked).reshape(3, -1).any(dim=0)
 
 
 class Opening(NamedTuple):
@@ -73,41 +76,47 @@ class Opening(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """A path that grows point by point, and the blocks that it is made of.
+    """A path that grows by pieces, points or blocks of them, and the blocks that these make.
 
-    ``openings`` by the number of the point, counted from 0; ``last`` momentum and ``total`` of all.
+    ``openings`` by the number of the piece, counted from 0; ``last`` momentum and ``total`` of all.
     """
 
-    num_points: int
+    piece_size: int
+    num_pieces: int
     openings: dict[int, Opening]
     last: Tensor
     total: Tensor
 
     @classmethod
-    def after(cls, momentum: Tensor) -> Blocks:
+    def after(cls, momentum: Tensor, piece_size: int = 1) -> Blocks:
         """No points yet, after one with this ``momentum`` ``[chains, *event]``."""
-        return cls(0, {}, momentum, torch.zeros_like(momentum))
+        return cls(piece_size, 0, {}, momentum, torch.zeros_like(momentum))
 
     def with_point(self, momentum: Tensor) -> Blocks:
         """The path with one more point."""
-        number = self.num_points
+        return self.with_piece(MomentumPath(momentum, momentum, momentum))
+
+    def with_piece(self, piece: MomentumPath) -> Blocks:
+        """The path with one more piece of ``piece_size`` points, a power of two."""
+        number = self.num_pieces
         unfinished = {_block_start(number, level) for level in range(number.bit_length() + 1)}
         openings = {start: self.openings[start] for start in unfinished if start < number}
-        openings[number] = Opening(momentum, self.last, self.total)
-        return Blocks(number + 1, openings, momentum, self.total + momentum)
+        openings[number] = Opening(piece.first, self.last, self.total)
+        total = self.total + piece.total
+        return Blocks(self.piece_size, number + 1, openings, piece.last, total)
 
     def whole(self) -> MomentumPath:
         """The path from its first point to its last."""
         return self.openings[0].until(self._end())
 
     def has_turned(self) -> Tensor:
-        """Whether a block that ends at the last point turns, ``[chains]``."""
+        """Whether a block of several pieces that ends at the last one turns, ``[chains]``."""
         is_turning = torch.zeros(len(self.last), dtype=torch.bool, device=self.last.device)
         level = 1
-        while self.num_points % 2**level == 0:
-            start = self.openings[_block_start(self.num_points - 1, level)]
-            middle = self.openings[_block_start(self.num_points - 1, level - 1)]
-            if level == 1:  # two points: across their joint there is nothing more to ask
+        while self.num_pieces % 2**level == 0:
+            start = self.openings[_block_start(self.num_pieces - 1, level)]
+            middle = self.openings[_block_start(self.num_pieces - 1, level - 1)]
+            if self.piece_size == level == 1:  # two points: nothing more to ask across their joint
                 is_turning = is_turning | has_turned(start.until(self._end()))
             else:
                 halves = start.until(middle), middle.until(self._end())
@@ -120,5 +129,5 @@ class Blocks(NamedTuple):
 
 
 def _block_start(number: int, level: int) -> int:
-    """The first point of the block of 2^level points that point ``number`` lies in."""
+    """The first piece of the block of 2^level pieces that piece ``number`` lies in."""
     return number - number % 2**level

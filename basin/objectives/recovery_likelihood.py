@@ -187,6 +187,8 @@ class RecoveryLikelihood(Sampled):
 class _Conditional:
     """-log p(u | y; sigma) up to a constant, u = (x - y) / s: E(y + s u, sigma) + |u|^2 / 2."""
 
+    has_a_row_for_each = True
+
     def __init__(self, energy: Any, y: Tensor, sigma: Tensor, s: Tensor) -> None:
         self.energy = energy
         self.y = y

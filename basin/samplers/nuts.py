@@ -22,16 +22,21 @@ metric. Cost: up to 2^``max_depth`` - 1 scores and energies a step, as many as
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from basin.core.conditions import has_a_row_for_each
+from basin.core.graph import FlatGraph, flat_graph
 from basin.core.references import Reference
 from basin.core.streams import branch
 from basin.core.tensors import normal_like
-from basin.core.types import Energy, Kernel
+from basin.core.trees import mapped
+from basin.core.types import Energy, Kernel, Step
 from basin.core.validation import in_unit_interval, positive, positive_integer
 from basin.mcmc.gradient_state import GradientState, gradient_state
 from basin.mcmc.leapfrog import PhasePoint, hamiltonian, has_diverged, leapfrog
@@ -46,6 +51,9 @@ _UNTIL_LEARNED = DiagonalMetric()
 # Chains that stop in the middle of a doubling leave the batch when they are an eighth of it: each
 # departure copies what stays.
 _WORTH_LEAVING = 8
+
+# Enough to hide what a call costs; each takes about four seconds to compile.
+_POINTS_IN_A_GRAPH = 4
 
 
 class NUTSInfo(NamedTuple):
@@ -119,14 +127,42 @@ class NUTS(Kernel):
     def step(
         self, energy: Energy, state: GradientState, generator: torch.Generator
     ) -> tuple[GradientState, NUTSInfo]:
-        start = PhasePoint(state, normal_like(state.position, generator))
-        transition = _Transition(self, energy, start, generator)
-        path = _Path.of(start)
+        parts = _Parts(
+            partial(_doubled, energy, self.inverse_mass, self.step_size),
+            partial(_grown, energy, self.inverse_mass),
+            points_at_once=1,
+            may_leave=not has_a_row_for_each(energy),
+        )
+        return self._step(parts, state, generator)
+
+    def compiled_step(
+        self, energy: Energy, state: GradientState, generator: torch.Generator
+    ) -> Step:
+        """The same step, its points grown by graphs of up to four of them.
+
+        All chains stay in the batch, as shapes are fixed: one that has stopped is carried on, and
+        what it does there is forgotten. A graph is made when a path first gets so long.
+        """
+        parts = _Parts(
+            _graphs(partial(_doubled, energy, self.inverse_mass, self.step_size), generator),
+            _graphs(partial(_grown, energy, self.inverse_mass), generator),
+            points_at_once=_POINTS_IN_A_GRAPH,
+            may_leave=False,
+        )
+        path = _begun(PhasePoint(state, torch.zeros_like(state.position)))
+        parts.doubled(path, torch.zeros_like(path.log_weight).repeat(3, 1))  # can it be one?
+        return partial(self._step, parts)
+
+    def _step(
+        self, parts: _Parts, state: GradientState, generator: torch.Generator
+    ) -> tuple[GradientState, NUTSInfo]:
+        path = _begun(PhasePoint(state, normal_like(state.position, generator)))
+        transition = _Transition(self.step_size, parts, path, generator)
         for depth in range(self.max_depth):
             path = transition.doubled(path, depth)
-            if path is None:
+            if not bool(path.may_grow.any()):
                 break
-        return transition.result()
+        return transition.result(path)
 
     def shortest(self) -> NUTS:
         """The kernel of one leapfrog step, by which warm-up finds a step to begin with."""
@@ -140,162 +176,246 @@ class _Draw(NamedTuple):
     energy: Tensor
 
 
+class _Tally(NamedTuple):
+    """What a path has seen, the points of doublings that were forgotten too."""
+
+    num_points: Tensor
+    acceptance: Tensor
+    """Sum over these of min(1, exp(H_0 - H))."""
+    is_divergent: Tensor
+
+
 class _Path(NamedTuple):
-    """Paths that may still grow, a row each."""
+    """Paths in phase space, a row each."""
 
     chain: Tensor
     """Which chain's it is."""
+    initial_energy: Tensor
+    """H_0, where it began."""
     past: PhasePoint
     future: PhasePoint
     total_momentum: Tensor
     log_weight: Tensor
     """log of the sum of exp(H_0 - H) over its points."""
-
-    @classmethod
-    def of(cls, start: PhasePoint) -> _Path:
-        """The path of one point for each chain."""
-        energies = start.state.energy
-        chain = torch.arange(len(energies), device=energies.device)
-        return cls(chain, start, start, start.momentum, torch.zeros_like(energies))
+    proposal: _Draw
+    depth: Tensor
+    tally: _Tally
+    may_grow: Tensor
 
 
 class _Half(NamedTuple):
-    """New halves of paths as far as they have grown, a row each."""
+    """New halves of paths, as far as they have grown, a row each."""
 
-    row: Tensor
-    """Which path's it is."""
-    chain: Tensor
     step_size: Tensor
     """Positive to the future, negative to the past."""
-    initial_energy: Tensor
     end: PhasePoint
-    blocks: Blocks
     log_weight: Tensor
     proposal: _Draw
     """One of its points, drawn with weights exp(-H)."""
     is_growing: Tensor
 
 
+def _begun(start: PhasePoint) -> _Path:
+    """The path of one point for each chain."""
+    energies = hamiltonian(start)
+    chain = torch.arange(len(energies), device=energies.device)
+    nothing, never = torch.zeros_like(energies), torch.zeros_like(chain, dtype=torch.bool)
+    return _Path(
+        chain=chain,
+        initial_energy=energies,
+        past=start,
+        future=start,
+        total_momentum=start.momentum,
+        log_weight=nothing,
+        proposal=_Draw(start.state, energies),
+        depth=torch.zeros_like(chain),
+        tally=_Tally(torch.zeros_like(chain), nothing, never),
+        may_grow=~never,
+    )
+
+
+def _opened(path: _Path, is_future: Tensor, step_size: float) -> _Half:
+    """Halves without points yet, at the ends that were chosen."""
+    return _Half(
+        step_size=step_size * (2.0 * is_future.to(path.log_weight.dtype) - 1.0),
+        end=_where(is_future, path.future, path.past),
+        log_weight=torch.full_like(path.log_weight, -math.inf),
+        proposal=path.proposal,
+        is_growing=path.may_grow,
+    )
+
+
+def _grown(
+    energy: Energy,
+    inverse_mass: Metric,
+    half: _Half,
+    tally: _Tally,
+    initial_energy: Tensor,
+    uniforms: Tensor,
+) -> tuple[_Half, _Tally, MomentumPath]:
+    """A leapfrog step for each row of ``uniforms``; each is proposed with its share of the weights.
+
+    Also returns these points. A row that has diverged or turned grows no more: where it is carried
+    to does not count, as its half will be forgotten.
+    """
+    step_size, end, log_weight, proposal, is_growing = half
+    blocks = Blocks.after(end.momentum)
+    for uniform in uniforms.unbind():
+        end = leapfrog(energy, end, step_size, inverse_mass)
+        energies = hamiltonian(end)
+        error = energies - initial_energy
+        is_divergent = has_diverged(error)
+        probability = (-error).clamp(max=0.0).exp().masked_fill(is_divergent, 0.0)
+        tally = _Tally(
+            tally.num_points + is_growing,
+            tally.acceptance + probability * is_growing,
+            tally.is_divergent | (is_divergent & is_growing),
+        )
+        share = _log_weight(error)
+        log_weight = torch.logaddexp(log_weight, share)
+        is_chosen = uniform < (share - log_weight).exp()
+        proposal = _where(is_chosen, _Draw(end.state, energies), proposal)
+        blocks = blocks.with_point(end.momentum)
+        is_growing = is_growing & ~is_divergent & ~blocks.has_turned()
+    return _Half(step_size, end, log_weight, proposal, is_growing), tally, blocks.whole()
+
+
+def _joined(
+    path: _Path, is_future: Tensor, half: _Half, points: MomentumPath, uniform: Tensor
+) -> _Path:
+    """The path with its new half, unless that has stopped growing: then it ends as it was.
+
+    A path that could not have been grown from each of its points has no place in a reversible
+    step.
+    """
+    is_kept = half.is_growing
+    is_chosen = is_kept & (uniform < _progression(half.log_weight, path.log_weight))
+    origin = _where(is_future, path.past.momentum, path.future.momentum)
+    joint = _where(is_future, path.future.momentum, path.past.momentum)
+    is_turning = is_joint_turning(MomentumPath(origin, joint, path.total_momentum), points)
+    return path._replace(
+        past=_where(is_future, path.past, half.end),
+        future=_where(is_future, half.end, path.future),
+        total_momentum=path.total_momentum + points.total,
+        log_weight=torch.logaddexp(path.log_weight, half.log_weight),
+        proposal=_where(is_chosen, half.proposal, path.proposal),
+        depth=path.depth + is_kept,
+        may_grow=is_kept & ~is_turning,
+    )
+
+
+def _doubled(
+    energy: Energy, inverse_mass: Metric, step_size: float, path: _Path, uniforms: Tensor
+) -> _Path:
+    """The path with a new half of as many points as there are rows of uniform numbers, less two."""
+    is_future = uniforms[0] < 0.5
+    half = _opened(path, is_future, step_size)
+    half, tally, points = _grown(
+        energy, inverse_mass, half, path.tally, path.initial_energy, uniforms[1:-1]
+    )
+    return _joined(path._replace(tally=tally), is_future, half, points, uniforms[-1])
+
+
+def _progression(new: Tensor, old: Tensor) -> Tensor:
+    """Biased: on to the new half if it weighs more, else by the ratio of the weights."""
+    return (new - old).exp()
+
+
+class _Parts(NamedTuple):
+    """How paths grow."""
+
+    doubled: Callable[[_Path, Tensor], _Path]
+    """As :func:`_doubled`, by ``points_at_once`` at most."""
+    grown: Callable[[_Half, _Tally, Tensor, Tensor], tuple[_Half, _Tally, MomentumPath]]
+    """As :func:`_grown`, by ``points_at_once``."""
+    points_at_once: int
+    """A power of two."""
+    may_leave: bool
+    """Whether they take any number of rows."""
+
+
 class _Transition:
-    """One step of all chains: how paths grow, where the chains have got to, what they have seen."""
+    """One step of all chains: draws its numbers, and lets paths that have ended leave the batch."""
 
     def __init__(
-        self, kernel: NUTS, energy: Energy, start: PhasePoint, generator: torch.Generator
+        self, step_size: float, parts: _Parts, path: _Path, generator: torch.Generator
     ) -> None:
-        self._kernel, self._energy = kernel, energy
+        self._step_size, self._parts = step_size, parts
         # Chains of one step draw unlike numbers of times; a stream of its own for each step keeps
         # what a chain draws in the next one apart from how long the others grow in this one.
         self._draws = branch(generator)
-        self._initial_energy = hamiltonian(start)
-        state = GradientState(*(field.clone() for field in start.state))
-        self._proposal = _Draw(state, self._initial_energy.clone())
-        self._num_points = torch.zeros_like(self._initial_energy, dtype=torch.long)
-        self._depth = torch.zeros_like(self._num_points)
-        self._acceptance = torch.zeros_like(self._initial_energy)
-        self._is_divergent = torch.zeros_like(self._num_points, dtype=torch.bool)
+        self._like = path.log_weight
+        self._ended: list[_Path] = []
 
-    def doubled(self, path: _Path, depth: int) -> _Path | None:
-        """The paths that go on after the doubling, or None when all have stopped."""
-        is_future = self._uniform(path.chain) < 0.5
-        joint = _where(is_future, path.future, path.past)
-        half = self._grown(path, joint, is_future, depth)
-        if half is None:
-            return None
-        path, joint, is_future = _take((path, joint, is_future), half.row)
-        self._propose(path, half)
-        self._depth[path.chain] += 1
+    def doubled(self, path: _Path, depth: int) -> _Path:
+        """The paths with new halves of 2^``depth`` points."""
+        num_pieces = 2**depth // self._parts.points_at_once
+        if num_pieces > 1:
+            path = self._doubled_by_pieces(path, num_pieces)
+        else:
+            path = self._parts.doubled(path, self._uniforms(2**depth + 2, path.chain))
+        return self._staying(path.may_grow, path, ())[0]
 
-        origin = _where(is_future, path.past.momentum, path.future.momentum)
-        before = MomentumPath(origin, joint.momentum, path.total_momentum)
-        goes_on = ~is_joint_turning(before, half.blocks.whole())
-        whole = _Path(
-            path.chain,
-            _where(is_future, path.past, half.end),
-            _where(is_future, half.end, path.future),
-            path.total_momentum + half.blocks.total,
-            torch.logaddexp(path.log_weight, half.log_weight),
-        )
-        return _take(whole, _places(goes_on)) if bool(goes_on.any()) else None
+    def _doubled_by_pieces(self, path: _Path, num_pieces: int) -> _Path:
+        """The same with a look after each piece, whether anything is left to grow."""
+        num_points = self._parts.points_at_once
+        is_future = self._uniforms(1, path.chain)[0] < 0.5
+        half = _opened(path, is_future, self._step_size)
+        blocks = Blocks.after(half.end.momentum, num_points)
+        for _ in range(num_pieces):
+            uniforms = self._uniforms(num_points, path.chain)
+            half, tally, piece = self._parts.grown(half, path.tally, path.initial_energy, uniforms)
+            path, blocks = path._replace(tally=tally), blocks.with_piece(piece)
+            half = half._replace(is_growing=half.is_growing & ~blocks.has_turned())
+            path, (is_future, half, blocks) = self._staying(
+                half.is_growing, path, (is_future, half, blocks)
+            )
+            if not bool(half.is_growing.any()):
+                break
+        return _joined(path, is_future, half, blocks.whole(), self._uniforms(1, path.chain)[0])
 
-    def result(self) -> tuple[GradientState, NUTSInfo]:
+    def result(self, path: _Path) -> tuple[GradientState, NUTSInfo]:
         """Where the chains are, and what they saw on the way."""
+        if self._ended:
+            path = _concatenated([*self._ended, path])
+            path = _take(path, path.chain.argsort())
         info = NUTSInfo(
-            acceptance_probability=self._acceptance / self._num_points,
-            is_divergent=self._is_divergent,
-            tree_depth=self._depth,
-            num_gradient_evaluations=self._num_points,
-            energy=self._proposal.energy,
+            acceptance_probability=path.tally.acceptance / path.tally.num_points,
+            is_divergent=path.tally.is_divergent,
+            tree_depth=path.depth,
+            num_gradient_evaluations=path.tally.num_points,
+            energy=path.proposal.energy,
         )
-        return self._proposal.state, info
+        return path.proposal.state, info
 
-    def _grown(self, path: _Path, joint: PhasePoint, is_future: Tensor, depth: int) -> _Half | None:
-        """New halves of 2^depth points, or None.
+    def _staying(self, stays: Tensor, path: _Path, others: Any) -> tuple[_Path, Any]:
+        """The rows that stay in the batch; the others are remembered as they are."""
+        if not self._parts.may_leave:
+            return path, others
+        num_ended = len(stays) - int(stays.sum())
+        if num_ended * _WORTH_LEAVING < len(stays):
+            return path, others
+        self._ended.append(_take(path, _places(~stays)))
+        return _take((path, others), _places(stays))
 
-        Those that diverge or turn within themselves are not among them: a path that could not
-        have been grown from each of its points has no place in a reversible step.
-        """
-        initial_energy = self._initial_energy[path.chain]
-        half = _Half(
-            row=torch.arange(len(path.chain), device=path.chain.device),
-            chain=path.chain,
-            step_size=self._kernel.step_size * (2.0 * is_future.to(initial_energy.dtype) - 1.0),
-            initial_energy=initial_energy,
-            end=joint,
-            blocks=Blocks.after(joint.momentum),
-            log_weight=torch.full_like(initial_energy, -math.inf),
-            proposal=_Draw(joint.state, initial_energy),
-            is_growing=torch.ones_like(is_future),
-        )
-        for remaining in reversed(range(2**depth)):
-            half = self._with_point(half)
-            num_stopped = len(half.chain) - int(half.is_growing.sum())
-            if num_stopped == len(half.chain):
-                return None
-            if num_stopped * _WORTH_LEAVING >= len(half.chain) or remaining == 0:
-                half = _take(half, _places(half.is_growing))
-        return half
+    def _uniforms(self, count: int, chain: Tensor) -> Tensor:
+        """So many numbers in [0, 1) for each of ``chain``, ``[count, rows]``: drawn for all."""
+        size, dtype, device = (count, *self._like.shape), self._like.dtype, self._like.device
+        drawn = torch.rand(size, generator=self._draws, dtype=dtype, device=device)
+        return drawn if len(chain) == len(self._like) else drawn[:, chain]
 
-    def _with_point(self, half: _Half) -> _Half:
-        """One leapfrog step more; the new point is proposed with its share of the weights."""
-        end = leapfrog(self._energy, half.end, half.step_size, self._kernel.inverse_mass)
-        energies = hamiltonian(end)
-        error = energies - half.initial_energy
-        is_divergent = has_diverged(error)
-        self._see(half, error, is_divergent)
 
-        log_weight = _log_weight(error)
-        total = torch.logaddexp(half.log_weight, log_weight)
-        is_chosen = self._uniform(half.chain) < (log_weight - total).exp()
-        blocks = half.blocks.with_point(end.momentum)
-        return half._replace(
-            end=end,
-            blocks=blocks,
-            log_weight=total,
-            proposal=_where(is_chosen, _Draw(end.state, energies), half.proposal),
-            is_growing=half.is_growing & ~is_divergent & ~blocks.has_turned(),
-        )
+def _graphs(function: Callable[..., Any], generator: torch.Generator) -> Callable[..., Any]:
+    """A function as graphs: one for each number of rows of its last argument, when first asked."""
+    graphs: dict[int, FlatGraph] = {}
 
-    def _see(self, half: _Half, error: Tensor, is_divergent: Tensor) -> None:
-        """Count a point for the chains that were still growing when they came to it."""
-        chain, is_growing = half.chain, half.is_growing
-        probability = (-error).clamp(max=0.0).exp().masked_fill(is_divergent, 0.0)
-        self._num_points[chain] += is_growing
-        self._acceptance[chain] += probability * is_growing
-        self._is_divergent[chain] |= is_divergent & is_growing
+    def graphed(*inputs: Any) -> Any:
+        count = len(inputs[-1])
+        if count not in graphs:
+            graphs[count] = flat_graph(lambda inputs: function(*inputs), inputs, generator)
+        return graphs[count](inputs)
 
-    def _propose(self, path: _Path, half: _Half) -> None:
-        """Biased progression: on to the new half if it weighs more, else by the ratio."""
-        is_chosen = self._uniform(path.chain) < (half.log_weight - path.log_weight).exp()
-        chain = path.chain[is_chosen]
-        for kept, new in zip(self._proposal.state, half.proposal.state, strict=True):
-            kept[chain] = new[is_chosen]
-        self._proposal.energy[chain] = half.proposal.energy[is_chosen]
-
-    def _uniform(self, chain: Tensor) -> Tensor:
-        """A number in [0, 1) for each of ``chain``, drawn for all chains."""
-        like = self._initial_energy
-        size, dtype, device = like.shape, like.dtype, like.device
-        return torch.rand(size, generator=self._draws, dtype=dtype, device=device)[chain]
+    return graphed
 
 
 def _log_weight(error: Tensor) -> Tensor:
@@ -308,19 +428,13 @@ def _places(mask: Tensor) -> Tensor:
 
 
 def _where(condition: Tensor, first: Any, second: Any) -> Any:
-    """Rows of ``first`` where the condition holds, in tensors and named tuples of them."""
-    if isinstance(first, Tensor):
-        return select(condition, first, second)
-    return type(first)(*(_where(condition, *pair) for pair in zip(first, second, strict=True)))
+    """Rows of ``first`` where the condition holds, of ``second`` elsewhere."""
+    return mapped(partial(select, condition), first, second)
 
 
-def _take(value: Any, rows: Tensor) -> Any:
-    """These rows, in rising order, of all tensors in a nest of tuples and dictionaries."""
-    if isinstance(value, Tensor):
-        return value if len(rows) == len(value) else value.index_select(0, rows)
-    if isinstance(value, dict):
-        return {key: _take(item, rows) for key, item in value.items()}
-    if isinstance(value, tuple):
-        items = (_take(item, rows) for item in value)
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    return value
+def _take(tree: Any, rows: Tensor) -> Any:
+    return mapped(lambda tensor: tensor.index_select(0, rows), tree)
+
+
+def _concatenated(trees: Sequence[Any]) -> Any:
+    return mapped(lambda *tensors: torch.cat(tensors), *trees)

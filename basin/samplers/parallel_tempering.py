@@ -174,6 +174,8 @@ class ParallelTempering(Kernel):
 class _Tempered:
     """E(sqrt(T) u) / T with a temperature for each row: x = sqrt(T) u."""
 
+    has_a_row_for_each: ClassVar[bool] = True
+
     energy: Energy
     temperatures: Tensor
 

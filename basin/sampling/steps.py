@@ -11,12 +11,13 @@ rounding, which a chain may carry far, so that two modes agree in law and not in
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 
-from basin.core.graph import FlatGraph, flat_graph
-from basin.core.types import Energy, Kernel
+from basin.core.graph import FlatGraph, NotCompilable, flat_graph
+from basin.core.types import Energy, Kernel, Step, SteppedByGraphs
 
 __all__ = ["chain_graph", "compiled_steps", "kernel_steps"]
 
@@ -28,9 +29,7 @@ def kernel_steps(
     energy: Energy, kernel: Kernel, state: Any, generator: torch.Generator, num_steps: int
 ) -> Iterator[tuple[Any, Any]]:
     """``(state, info)`` after each of ``num_steps`` steps."""
-    for _ in range(num_steps):
-        state, info = kernel.step(energy, state, generator)
-        yield state, info
+    return _steps(partial(kernel.step, energy), state, generator, num_steps)
 
 
 def compiled_steps(
@@ -41,6 +40,11 @@ def compiled_steps(
     Raises:
         NotCompilable: the kernel or the energy cannot be written as a graph.
     """
+    inner = getattr(kernel, "kernel", None)
+    if isinstance(inner, SteppedByGraphs):
+        raise NotCompilable(f"the numbers decide how long a step of {type(inner).__name__} is")
+    if isinstance(kernel, SteppedByGraphs):
+        return _steps(kernel.compiled_step(energy, state, generator), state, generator, num_steps)
     graph, together = chain_graph(energy, kernel, state, generator, num_steps)
 
     def taken(state: Any) -> Iterator[tuple[Any, Any]]:
@@ -50,6 +54,14 @@ def compiled_steps(
         yield from kernel_steps(energy, kernel, state, generator, num_steps % together)
 
     return taken(state)
+
+
+def _steps(
+    step: Step, state: Any, generator: torch.Generator, num_steps: int
+) -> Iterator[tuple[Any, Any]]:
+    for _ in range(num_steps):
+        state, info = step(state, generator)
+        yield state, info
 
 
 def chain_graph(

@@ -63,15 +63,14 @@ def blind(blocks):
     return torch.zeros(len(blocks.last), dtype=torch.bool)
 
 
-def always(self, path, half):
-    for kept, new in zip(self._proposal.state, half.proposal.state, strict=True):
-        kept[path.chain] = new
+def always(new, old):
+    return torch.ones_like(new)
 
 
 MUTANTS = {
     "no kinetic energy": (nuts, "hamiltonian", lambda point: point.state.energy),
     "no U-turn check within a doubling": (nuts.Blocks, "has_turned", blind),
-    "progression without the ratio": (nuts._Transition, "_propose", always),
+    "progression without the ratio": (nuts, "_progression", always),
     "points drawn without weights": (nuts, "_log_weight", torch.zeros_like),
 }
 

@@ -10,6 +10,7 @@ import torch
 from basin.samplers import parallel_tempering
 from basin.samplers.langevin import Langevin
 from basin.samplers.mala import MALA
+from basin.samplers.nuts import NUTS
 from basin.samplers.parallel_tempering import ParallelTempering
 from basin.samplers.underdamped_langevin import UnderdampedLangevin
 from basin.sampling.run import sample
@@ -176,3 +177,11 @@ def test_refuses_a_bad_ladder(temperatures, words):
 def test_refuses_what_is_no_kernel():
     with pytest.raises(TypeError, match="kernel must be one of"):
         ParallelTempering(0.1)
+
+
+def test_it_holds_a_kernel_whose_chains_stop_one_by_one(generator):
+    """Each row has its temperature: NUTS may not take those that have stopped out of the batch."""
+    kernel = ParallelTempering(NUTS(0.5, max_depth=4), LADDER)
+    state, _ = run(kernel, exact_start(kernel, generator, 5_000), 3, generator)
+    for replicas, law in zip(state.replicas, LAWS, strict=True):
+        assert_same_law(replicas[:, 0], law.cdf)

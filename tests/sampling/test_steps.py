@@ -6,10 +6,18 @@ import pytest
 import torch
 
 from basin.core import graph as graphs
-from basin.core.graph import NotCompilable
 from basin.energies import MLP, Gaussian, GaussianMixture
 from basin.paths import Geometric
-from basin.samplers import HMC, MALA, NUTS, Barker, Langevin, UnderdampedLangevin
+from basin.samplers import (
+    HMC,
+    MALA,
+    NUTS,
+    Barker,
+    Langevin,
+    ParallelTempering,
+    UnderdampedLangevin,
+    nuts,
+)
 from basin.sampling import sample, steps
 from basin.sampling.steps import compiled_steps, kernel_steps
 from tests.helpers.statistics import assert_different_law, assert_same_law, normal_cdf
@@ -20,10 +28,11 @@ MIXTURE = GaussianMixture([[-2.0, 0.0], [2.0, 0.0]], torch.eye(2), [0.7, 0.3])
 
 @pytest.fixture
 def uncompiled(monkeypatch):
-    def plain(function, inputs, generator, compiled):
+    def plain(function, inputs, generator, compiled=True):
         return graphs.flat_graph(function, inputs, generator, compiled=False)
 
-    monkeypatch.setattr(steps, "flat_graph", plain)
+    for module in (steps, nuts):
+        monkeypatch.setattr(module, "flat_graph", plain)
 
 
 def chain(take, kernel, energy, num_steps=7):
@@ -34,13 +43,7 @@ def chain(take, kernel, energy, num_steps=7):
     return taken, generator.get_state()
 
 
-@pytest.mark.parametrize("energy", [GAUSSIAN, MIXTURE, MLP(2, (8,))], ids=["gauss", "mix", "mlp"])
-@pytest.mark.parametrize(
-    "kernel",
-    [Langevin(0.1), MALA(0.3), HMC(0.3, 3), Barker(0.3), UnderdampedLangevin(0.1)],
-    ids=lambda kernel: type(kernel).__name__,
-)
-def test_the_graph_takes_the_steps_of_the_kernel(uncompiled, kernel, energy):
+def assert_same_steps(kernel, energy):
     mine, theirs = (chain(take, kernel, energy) for take in (compiled_steps, kernel_steps))
     assert torch.equal(mine[1], theirs[1])
     for (state, info), (expected, expected_info) in zip(mine[0], theirs[0], strict=True):
@@ -49,11 +52,30 @@ def test_the_graph_takes_the_steps_of_the_kernel(uncompiled, kernel, energy):
         torch.testing.assert_close(tuple(info), tuple(expected_info))
 
 
-def test_a_tree_whose_length_depends_on_the_numbers_is_refused():
-    with pytest.raises(NotCompilable):
-        chain(compiled_steps, NUTS(0.3), GAUSSIAN)
-    with pytest.raises(ValueError, match="NUTS"):
-        sample(GAUSSIAN, NUTS(0.3), torch.zeros(4, 2), num_steps=4, compile=True)
+@pytest.mark.parametrize("energy", [GAUSSIAN, MIXTURE, MLP(2, (8,))], ids=["gauss", "mix", "mlp"])
+@pytest.mark.parametrize(
+    "kernel",
+    [Langevin(0.1), MALA(0.3), HMC(0.3, 3), Barker(0.3), UnderdampedLangevin(0.1)],
+    ids=lambda kernel: type(kernel).__name__,
+)
+def test_the_graph_takes_the_steps_of_the_kernel(uncompiled, kernel, energy):
+    assert_same_steps(kernel, energy)
+
+
+@pytest.mark.parametrize("energy", [GAUSSIAN, MIXTURE], ids=["gauss", "mix"])
+@pytest.mark.parametrize(
+    "kernel",
+    [NUTS(0.05), NUTS(0.1, max_depth=3), NUTS(0.3, max_depth=1), NUTS(1.0)],
+    ids=["long paths", "paths cut short", "one point", "short paths"],
+)
+def test_graphs_of_several_points_grow_the_paths_of_the_kernel(uncompiled, kernel, energy):
+    assert_same_steps(kernel, energy)
+
+
+def test_a_kernel_that_holds_one_whose_paths_have_their_own_lengths_is_refused():
+    kernel = ParallelTempering(NUTS(0.3), (1.0, 2.0))
+    with pytest.raises(ValueError, match="compile must be False for ParallelTempering on Gaussian"):
+        sample(GAUSSIAN, kernel, torch.zeros(4, 2), num_steps=4, compile=True)
 
 
 def test_a_path_is_refused():

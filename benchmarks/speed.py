@@ -37,6 +37,11 @@ QUALITY = ROOT / "benchmarks/results/time_to_quality.json"
 GROWTH = ROOT / "benchmarks/results/growth.json"
 RESULTS, PAGE = ROOT / "benchmarks/results/speed.json", ROOT / "docs/speed.md"
 PEERS = ("torchebm", "ebmkit")
+TARGETS = {
+    "gaussian": "50-dimensional Gaussian",
+    "funnel": "ten-dimensional funnel",
+    "logistic": "logistic regression with 20 columns",
+}
 
 
 class Item(NamedTuple):
@@ -94,26 +99,26 @@ ITEMS = {
     "langevin_short": Item(
         partial(work.langevin, "mlp", 100, 400), "Langevin, 100 chains, MLP", "chain-steps", 4.0
     ),
-    "hmc_gaussian": Item(
-        partial(work.hamiltonian, "gaussian", 100),
-        "HMC, 100 chains, 50-dimensional Gaussian",
-        "effective draws",
-        3.0,
-        counts_draws=True,
-    ),
-    "hmc_funnel": Item(
-        partial(work.hamiltonian, "funnel", 100),
-        "HMC, 100 chains, ten-dimensional funnel",
-        "chain-steps",
-        3.0,
-    ),
-    "nuts_gaussian": Item(
-        partial(work.no_u_turn, 60),
-        "NUTS, 20 chains, 50-dimensional Gaussian",
-        "effective draws",
-        5.0,
-        counts_draws=True,
-    ),
+    **{
+        f"hmc_{target}": Item(
+            partial(work.hamiltonian, target, 100),
+            f"HMC, 100 chains, {name}",
+            "effective draws" if target != "funnel" else "chain-steps",
+            3.0,
+            counts_draws=target != "funnel",
+        )
+        for target, name in TARGETS.items()
+    },
+    **{
+        f"nuts_{target}": Item(
+            partial(work.no_u_turn, target, 60),
+            f"NUTS, 20 chains, {name}",
+            "effective draws" if target != "funnel" else "chain-steps",
+            5.0,
+            counts_draws=target != "funnel",
+        )
+        for target, name in TARGETS.items()
+    },
     "persistent_digits": Item(
         partial(work.persistent, 20), "PCD on digits, 20 Langevin steps an update", "steps", 2.0
     ),

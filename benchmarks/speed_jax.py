@@ -81,7 +81,10 @@ def langevin(ours, x0, steps, epsilon):
     return run
 
 
-def log_density(target):
+def log_density(target, energy):
+    if target == "logistic":
+        rows = jnp.asarray(energy.rows.numpy())
+        return lambda w: -jax.nn.softplus(-rows @ w).sum() - 0.5 * (w**2).sum()
     if target == "funnel":
         return lambda x: -(x[0] ** 2 / 18 + 0.5 * (jnp.exp(-x[0]) * (x[1:] ** 2).sum() + 9 * x[0]))
     place = np.arange(50)
@@ -111,16 +114,15 @@ def draws_of(algorithm, x0, steps):
     return run
 
 
-def hamiltonian(target, x0, steps, epsilon):
+def hamiltonian(target, energy, x0, steps, epsilon):
     import blackjax
 
-    kernel = blackjax.hmc(log_density(target), epsilon, jnp.ones(x0.shape[1]), 10)
+    kernel = blackjax.hmc(log_density(target, energy), epsilon, jnp.ones(x0.shape[1]), 10)
     return draws_of(kernel, x0, steps)
 
 
-def no_u_turn(x0, steps, epsilon):
+def no_u_turn(target, energy, x0, steps, epsilon):
     import blackjax
 
-    return draws_of(
-        blackjax.nuts(log_density("gaussian"), epsilon, jnp.ones(x0.shape[1])), x0, steps
-    )
+    kernel = blackjax.nuts(log_density(target, energy), epsilon, jnp.ones(x0.shape[1]))
+    return draws_of(kernel, x0, steps)

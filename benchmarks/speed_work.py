@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import basin
 from basin.core.threads import num_threads_for, threads
+from basin.core.types import SteppedByGraphs
 from basin.sampling.run import _Record as ChainRecord
 from basin.sampling.steps import chain_graph
 from basin.training.adam import Adam
@@ -104,6 +105,33 @@ class Funnel(nn.Module):
     def draw(self, n):
         v = 3 * torch.randn(n, 1)
         return torch.cat([v, torch.exp(v / 2) * torch.randn(n, 9)], 1)
+
+
+class Logistic(nn.Module):
+    """Posterior of logistic regression: 500 rows, 20 columns, prior N(0, 1) on each weight."""
+
+    def __init__(self, num_rows=500, dim=20):
+        super().__init__()
+        drawn = torch.Generator().manual_seed(0)
+        rows, truth = torch.randn(num_rows, dim, generator=drawn), torch.linspace(-1, 1, dim)
+        is_one = torch.rand(num_rows, generator=drawn) < torch.sigmoid(rows @ truth)
+        # of the sign of its label each
+        self.register_buffer("rows", torch.where(is_one[:, None], rows, -rows))
+
+    def forward(self, w):
+        return nn.functional.softplus(-w @ self.rows.T).sum(1) + 0.5 * w.square().sum(1)
+
+    def draw(self, n):
+        """Starts near the middle: there are no exact draws."""
+        return 0.1 * torch.randn(n, self.rows.shape[1])
+
+
+# The density, and step sizes of HMC and NUTS.
+TARGETS = {
+    "gaussian": (Correlated, 0.25, 0.2),
+    "funnel": (Funnel, 0.15, 0.15),
+    "logistic": (Logistic, 0.08, 0.08),
+}
 
 
 class Conv(nn.Module):
@@ -421,12 +449,20 @@ def our_compiled_chains(energy, kernel, x0, steps, keep="last"):
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         first = kernel.init(energy, x0, generator)
-    graph, together = chain_graph(energy, kernel, first, generator, steps)
+    if isinstance(kernel, SteppedByGraphs):
+        by_graphs, together = kernel.compiled_step(energy, first, generator), 1
+        for _ in range(10):  # graphs are made as they are wanted
+            by_graphs(first, generator)
+
+        def advance(state):
+            return [by_graphs(state, generator)]
+    else:
+        advance, together = chain_graph(energy, kernel, first, generator, steps)
 
     def run():
         state, step, record = first, 0, ChainRecord(steps, 1, keep, x0)
         for _ in range(steps // together):
-            for state, info in graph(state):  # noqa: B020 (the last one is where the next begins)
+            for state, info in advance(state):  # noqa: B020 (the last one is where the next begins)
                 step += 1
                 record.add(step, state, info)
         run.draws = record.draws()
@@ -492,7 +528,8 @@ def without_first(draws):
 def hamiltonian(target, steps):
     """HMC of ten leapfrog steps, 100 chains from exact draws; effective draws a second."""
     torch.manual_seed(0)
-    energy, epsilon = {"gaussian": (Correlated(), 0.25), "funnel": (Funnel(), 0.15)}[target]
+    density, epsilon, _ = TARGETS[target]
+    energy = density()
     x0 = energy.draw(100)
     total = steps * len(x0)
     kernel = basin.samplers.HMC(epsilon, 10, jitter=0.0)
@@ -515,17 +552,22 @@ def hamiltonian(target, steps):
         )
     if library("blackjax"):
         module = importlib.import_module("speed_jax")
-        work["blackjax"] = kept(total, module.hamiltonian(target, x0, steps, epsilon))
+        work["blackjax"] = kept(total, module.hamiltonian(target, energy, x0, steps, epsilon))
     return work
 
 
-def no_u_turn(steps):
-    """NUTS on the Gaussian of 50 dimensions, 20 chains, step size 0.2, identity metric."""
+def no_u_turn(target, steps):
+    """NUTS, 20 chains, a fixed step size, identity metric; effective draws a second."""
     torch.manual_seed(0)
-    energy, epsilon = Correlated(), 0.2
+    density, _, epsilon = TARGETS[target]
+    energy = density()
     x0 = energy.draw(20)
     total = steps * len(x0)
-    work = {"basin": our_chains(energy, basin.samplers.NUTS(epsilon), x0, steps, keep="all")}
+    kernel = basin.samplers.NUTS(epsilon)
+    work = {
+        "basin": our_chains(energy, kernel, x0, steps, keep="all"),
+        "basin, compiled": our_compiled_chains(energy, kernel, x0, steps, keep="all"),
+    }
 
     if library("ebm"):
         kit = library("ebm").NUTS(epsilon, steps, warmup=0)
@@ -534,5 +576,5 @@ def no_u_turn(steps):
         )
     if library("blackjax"):
         module = importlib.import_module("speed_jax")
-        work["blackjax"] = kept(total, module.no_u_turn(x0, steps, epsilon))
+        work["blackjax"] = kept(total, module.no_u_turn(target, energy, x0, steps, epsilon))
     return work

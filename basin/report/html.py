@@ -163,8 +163,8 @@ def _verdict(record: RunRecord) -> Iterator[str]:
         yield '<ul class="warnings" aria-label="Warnings">'
         for warning in verdict.warnings:
             yield f"<li><b>Warning.</b> {escape(warning)}</li>"
-        for sentence in record.missing:
-            yield f'<li class="missing">Not shown. {escape_sentence(sentence)}</li>'
+        for missing in record.missing:
+            yield f'<li class="missing">Not shown. {escape_sentence(missing.sentence)}</li>'
         yield "</ul>"
 
 

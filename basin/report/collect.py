@@ -3,7 +3,8 @@
     config.json + history.jsonl + samples.npz + evaluation.json + basin.load(folder)  ->  RunRecord
 
 What cannot be read is not an error: ``missing`` says what and why, and a page repeats what is about
-it. Only a folder that is no run at all (no readable ``config.json``) is refused. No pickle is ever opened.
+it. Only a folder that is no run at all (no readable ``config.json``) is refused. No pickle is ever
+opened.
 Cost: one pass over the files; at most ``MAX_ROWS`` rows of data and of samples are kept.
 """
 

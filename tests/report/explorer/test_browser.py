@@ -182,6 +182,18 @@ def test_play_moves_the_walkers_and_pause_stops_them(opened):
     assert np.array_equal(opened.places(), before)
 
 
+def test_a_frame_takes_no_more_steps_than_it_has_time_for(opened):
+    """On a clock that gives every step a second; without a limit there would be 20."""
+    opened.page.locator("#speed").fill("20")
+    opened("{ let now = 0; performance.now = () => (now += 1000); }")
+    opened.page.locator("#play").click()
+    opened.wait_until("window.basin.explorer.steps() > 14")
+    assert "time for only 1 of 20 steps a frame" in opened.page.locator("#readout").text_content()
+    opened.page.locator("#play").click()
+    opened.page.wait_for_timeout(100)
+    assert "time for" not in opened.page.locator("#readout").text_content()
+
+
 def test_sliders_act_and_say_their_values(opened):
     page = opened.page
     page.locator("#num_walkers").fill("40")

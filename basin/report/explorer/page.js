@@ -176,6 +176,7 @@ function startExplorer(scene) {
       const layers = Object.fromEntries(Object.keys(LAYERS).map((name) => [name, has(name)]));
       const numPixels = seen.isMoving ? MOVING_PIXELS : MAP_PIXELS;
       drawMap(fitted(find("map")), field(), view, layers, points, palette, numPixels);
+      drawAxes(fitted(find("axes")), view, points.axes, palette);
       drawBins(find("target"), target, 1, peak(), palette);
       showLegend();
     }
@@ -215,7 +216,7 @@ function startExplorer(scene) {
   function showLegend() {
     const parts = [];
     const noise = level().sigma === null ? "" : ` at σ = ${shortNumber(level().sigma)}`;
-    if (has("energy")) parts.push(`Deep colour: low energy${noise}, likely x`);
+    if (has("energy")) parts.push(`Strong colour: low energy${noise}, likely x`);
     if (has("contours")) parts.push(`lines at ${CONTOURS.slice(0, 6).join(", ")} … nats above the lowest`);
     if (has("score")) parts.push("arrows: the score −∇E");
     const errors = level().energyError === null ? "" :

@@ -1,7 +1,8 @@
 """The site: `make site` builds it into docs/_build/html, any warning is an error.
 
 The reference is written here from the packages themselves, one page a folder, one section a file,
-so that it is as complete as the code. Python in `{code-cell}` blocks is run.
+so that it is as complete as the code. Python in `{code-cell}` blocks is run. Formulas are written
+into the pages as MathML, which browsers draw themselves: the site needs no network.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ import importlib
 import pkgutil
 from pathlib import Path
 from typing import Any
+
+from docutils import nodes
+from math_core import LatexError, LatexToMathML
+from sphinx.util import logging
 
 import basin
 
@@ -28,6 +33,8 @@ highlight_language = "none"  # a formula in a docstring is no Python
 html_theme = "furo"
 html_title = f"Basin {basin.__version__}"
 html_show_copyright = False
+html_math_renderer = "mathml"
+myst_update_mathjax = False  # there is none
 exclude_patterns = ["_build", "skeletons"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
@@ -133,7 +140,23 @@ def _with_plain_bars(line: str) -> str:
     return "``".join(p.replace("|", "\\|") if i % 2 == 0 else p for i, p in enumerate(parts))
 
 
+FORMULAS = LatexToMathML(annotation=True)  # with the LaTeX, which can be copied
+
+
+def draw_formula(translator: Any, node: Any) -> None:
+    """A formula in a sentence or on lines of its own; one that cannot be drawn is a warning."""
+    text = node.astext()
+    try:
+        drawn = FORMULAS.convert_with_local_state(text, displaystyle=node.tagname == "math_block")
+    except LatexError as error:
+        logging.getLogger(__name__).warning("%s in the formula %s", error, text, location=node)
+        drawn = f"<code>{translator.encode(text)}</code>"
+    translator.body.append(drawn)
+    raise nodes.SkipNode
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (draw_formula, None), (draw_formula, None))
     app.connect("builder-inited", write_reference)
     app.connect("autodoc-process-docstring", keep_formulas, priority=100)

@@ -1,24 +1,35 @@
-"""The site builds without a warning, its pages run, and its reference is complete."""
+"""The site builds without a warning, needs no network, its pages run, its reference is complete."""
 
 from __future__ import annotations
 
+import html
 import importlib
+import importlib.util
 import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = (ROOT / "docs" / "conf.py").read_text()
+FETCHED = re.compile(
+    r"<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=[\"'](?:https?:)?//[^>]*>"
+)
 PACKAGES = re.findall(r'"(\w+)"', re.search(r"^PACKAGES = \((.*?)^\)", CONF, re.M | re.S)[1])
+
+
+def require_the_sites_packages():
+    for name in ("sphinx", "math_core"):
+        pytest.importorskip(name, reason="the site needs pip install -e '.[site]'")
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
     """Every page, every `{code-cell}` and every docstring."""
-    pytest.importorskip("sphinx", reason="the site needs pip install -e '.[site]'")
+    require_the_sites_packages()
     where = ["-d", str(tmp_path / "trees"), str(ROOT / "docs"), str(tmp_path / "html")]
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", *where]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
@@ -26,6 +37,46 @@ def test_the_site_builds_without_a_warning(tmp_path):
     page = (tmp_path / "html" / "reference" / "samplers.html").read_text(encoding="utf-8")
     for name in ("MALA", "NUTS", "x_i &lt;- x_i - epsilon"):
         assert name in page
+    pages = {path.name: path.read_text("utf-8") for path in (tmp_path / "html").rglob("*.html")}
+    assert {
+        name: FETCHED.findall(page) for name, page in pages.items() if FETCHED.search(page)
+    } == {}
+    for name in ("concepts.html", "survey.html"):  # one is run, one is text
+        assert "<math" in pages[name]
+    assert not any("\\(" in page or "MathJax" in page for page in pages.values())
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ['<script src="https://cdn.example/a.js">', "<link rel='stylesheet' href='//cdn.example/a'>"],
+)
+def test_what_a_page_would_fetch_is_seen(tag):
+    """The mutant: a page that needs a network; a link to read on is none."""
+    assert FETCHED.search(tag)
+    assert not FETCHED.search('<a href="https://arxiv.org/abs/2101.03288">paper</a>')
+
+
+def test_a_formula_that_cannot_be_drawn_is_a_warning(caplog):
+    """And a warning ends the build; the page would show its source."""
+    require_the_sites_packages()
+    from docutils import nodes
+
+    spec = importlib.util.spec_from_file_location("site_conf", ROOT / "docs" / "conf.py")
+    conf = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conf)
+
+    def drawn(node):
+        translator = SimpleNamespace(body=[], encode=html.escape)
+        with pytest.raises(nodes.SkipNode):
+            conf.draw_formula(translator, node)
+        return "".join(translator.body)
+
+    formula = r"\tfrac12 \mathbb E_p \big\| s_\theta(x) \big\|^2"
+    assert drawn(nodes.math(formula, formula)).startswith("<math>")
+    assert 'display="block"' in drawn(nodes.math_block(formula, formula))
+    assert caplog.records == []
+    assert drawn(nodes.math(r"\nosuch<b>", r"\nosuch<b>")) == r"<code>\nosuch&lt;b&gt;</code>"
+    assert "nosuch" in caplog.text
 
 
 def test_every_folder_is_in_the_reference():

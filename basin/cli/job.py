@@ -23,6 +23,7 @@ from torch import Tensor
 import basin
 from basin.cli.choices import FAMILIES
 from basin.cli.parser import Parser
+from basin.cli.wide_rows import rows_that_fit
 from basin.core.describe import build, describe, is_own
 from basin.core.discrete import uniform_states
 from basin.core.types import Density, Kernel
@@ -53,6 +54,7 @@ __all__ = [
     "draw",
     "draw_with",
     "default_energy_name",
+    "default_num_samples",
     "evaluate",
     "evaluate_other_weights",
     "energy_of",
@@ -198,12 +200,18 @@ def finish(
     kernel = _recorded_kernel(run) if kernel is None else kernel
     num_samples = num_samples or _extra(run).get("num_samples")
     if num_samples is None:
-        num_samples = NUM_SAMPLES[run.config["data"]["kind"]]
+        num_samples = default_num_samples(run)
     draw(run, folder / "samples.npz", num_samples=num_samples, seed=seed, kernel=kernel)
     results = evaluate(run, dataset, seed=seed)
     _say("writing the report")
     write_report(folder, run=run, dataset=dataset)
     return results
+
+
+def default_num_samples(run: Run) -> int:
+    """How many rows are drawn where nobody says: by the kind of the data, fewer of wide rows."""
+    usual = NUM_SAMPLES[run.config["data"]["kind"]]
+    return rows_that_fit(usual, run.event_shape, "samples", "--num_samples")
 
 
 def draw(
@@ -348,7 +356,7 @@ def evaluate_other_weights(
     run: Run, dataset: Dataset | Density, *, seed: int, **options: Any
 ) -> dict[str, Any]:
     """Measure the weights that were not chosen; the folder keeps its samples and its file."""
-    samples = run.sample(NUM_SAMPLES[run.config["data"]["kind"]], seed=seed, progress=True)
+    samples = run.sample(default_num_samples(run), seed=seed, progress=True)
     return basin.training.evaluate(run, dataset, samples=samples, seed=seed, **options)
 
 

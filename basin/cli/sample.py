@@ -6,7 +6,15 @@ from pathlib import Path
 
 from basin.cli.choices import FAMILIES
 from basin.cli.components import add_component, choose, taken
-from basin.cli.job import NUM_SAMPLES, add_energy, check_ending, draw, folder_of, open_run
+from basin.cli.job import (
+    NUM_SAMPLES,
+    add_energy,
+    check_ending,
+    default_num_samples,
+    draw,
+    folder_of,
+    open_run,
+)
 from basin.cli.parser import Parser
 from basin.core.validation import positive, positive_integer
 
@@ -35,7 +43,9 @@ def run(arguments: list[str]) -> int:
     parser = Parser("sample", "DIR [options]", DESCRIPTION, EXAMPLES)
     parser.add_argument("folder", metavar="DIR", help="run folder")
     counts = ", ".join(f"{count:,} for {kind}" for kind, count in NUM_SAMPLES.items())
-    parser.add_argument("--num_samples", type=int, help=f"rows to draw; by default {counts}")
+    parser.add_argument(
+        "--num_samples", type=int, help=f"rows to draw; by default {counts}, fewer of wide rows"
+    )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same machine: same bits")
     parser.add_argument(
         "--sigma", type=float | None, default=None, help="noise level; the run's own when left out"
@@ -57,7 +67,7 @@ def run(arguments: list[str]) -> int:
     draw(
         model,
         path,
-        num_samples=given["num_samples"] or NUM_SAMPLES[model.config["data"]["kind"]],
+        num_samples=given["num_samples"] or default_num_samples(model),
         seed=given["seed"],
         sigma=given["sigma"],
         kernel=None if sampler is None else sampler.build(given["sampler"]),

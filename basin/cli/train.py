@@ -22,6 +22,7 @@ from basin.cli.job import (
 )
 from basin.cli.parser import Parser
 from basin.cli.show import show_end
+from basin.cli.wide_rows import rows_that_fit
 from basin.datasets import load
 
 __all__ = ["run"]
@@ -88,6 +89,9 @@ def run(arguments: list[str]) -> int:
         is_discrete=is_discrete,
         has_noise_levels=hasattr(energy, "at"),
     )
+    if not _is_given("batch_size", words):
+        usual, shape = given["batch_size"], dataset.train.event_shape
+        given["batch_size"] = rows_that_fit(usual, shape, "a batch", "--batch_size")
     done, results = train(
         dataset,
         build_energy(
@@ -154,7 +158,7 @@ def _make_parser(components: Mapping[str, Component]) -> Parser:
         "--num_samples",
         type=int | None,
         default=None,
-        help=f"rows of samples.npz; by default {counts}",
+        help=f"rows of samples.npz; by default {counts}, fewer of wide rows",
     )
     parser.add_argument(
         "--print_config", action="store_true", help="print all settings as YAML and stop"
@@ -187,7 +191,11 @@ def _own(given: Mapping[str, Any], component: str) -> dict[str, Any]:
 
 def _is_said(component: str, name: str, words: Iterable[str]) -> bool:
     """Whether a parameter was given, rather than left to its default or to the data."""
-    option = f"--{component}.{name}"
+    return _is_given(f"{component}.{name}", words)
+
+
+def _is_given(name: str, words: Iterable[str]) -> bool:
+    option = f"--{name}"
     return any(word == option or word.startswith((f"{option}=", f"{option}.")) for word in words)
 
 

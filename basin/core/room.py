@@ -41,16 +41,18 @@ def at_most(numbers: int, whose: str) -> Iterator[None]:
         _budget.reset(token)
 
 
-def take_room(name: str, *sizes: int) -> None:
+def take_room(name: str, *sizes: int, mend: str = "") -> None:
     """Raise ``ValueError`` if a block of ``sizes`` numbers does not fit what is left.
 
-    Without :func:`at_most` a block alone must fit the machine's memory.
+    Without :func:`at_most` a block alone must fit the machine's memory. ``mend`` says what the
+    block is for and what would do without it.
     """
     budget = _budget.get() or _Budget(_machine_numbers(), "this machine's memory")
     budget.left -= math.prod(sizes)
     if budget.left < 0:
         shape = " x ".join(f"{size:,}" for size in sizes)
-        raise ValueError(f"{name} must fit {budget.whose}, got a block of {shape} numbers")
+        end = f"; {mend}" if mend else ""
+        raise ValueError(f"{name} must fit {budget.whose}, got a block of {shape} numbers{end}")
 
 
 def _machine_numbers() -> float:

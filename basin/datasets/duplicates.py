@@ -66,7 +66,11 @@ def _bits(rows: Tensor) -> NDArray[np.uint32]:
 
 
 def _hash(bits: NDArray[np.uint32], multipliers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """m_1 b_1 + ... + m_d b_d + m_(d+1) modulo 2^64 of each row b, in as few steps as there are."""
     hashed = np.full(len(bits), multipliers[-1])
+    if len(bits) < bits.shape[1]:  # a chunk of a wide table holds few rows
+        hashed += np.array([np.sum(row * multipliers[:-1]) for row in bits], dtype=np.uint64)
+        return hashed
     for column, multiplier in zip(bits.T, multipliers, strict=False):
         hashed += column * multiplier
     return hashed

@@ -2,8 +2,9 @@
 
     config.json + history.jsonl + samples.npz + evaluation.json + basin.load(folder)  ->  RunRecord
 
-What cannot be read is not an error: ``missing`` says what and why, and the page repeats it. Only a
-folder that is no run at all (no readable ``config.json``) is refused. No pickle is ever opened.
+What cannot be read is not an error: ``missing`` says what and why, and a page repeats what is about
+it. Only a folder that is no run at all (no readable ``config.json``) is refused. No pickle is ever
+opened.
 Cost: one pass over the files; at most ``MAX_ROWS`` rows of data and of samples are kept.
 """
 
@@ -14,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,14 +23,29 @@ import torch
 from basin.core.types import Density
 from basin.report.formatting import plain_text
 
-__all__ = ["RunRecord", "collect"]
+__all__ = ["Missing", "RunRecord", "collect"]
 
 T = TypeVar("T")
+
+Part = Literal["model", "history", "checks", "samples", "data", "truth"]
 
 MAX_ROWS = 5_000  # enough for a scatter plot, few enough for a page of a megabyte
 MAX_TRAIN_ROWS = 20_000  # rows searched for nearest neighbours
 MAX_BYTES = 2_000_000_000  # of samples.npz unpacked: a small file may hide a huge array
 MAX_VALUES = 20_000_000  # numbers held of each array: 10^5 columns still fit in memory
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something of a run that cannot be shown.
+
+    Attributes:
+        about: the part of the run; a page that has no place for it leaves the sentence out.
+        sentence: what is not shown, why, and what to do about it.
+    """
+
+    about: Part
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,7 @@ class RunRecord:
         density: the law of the data where it is known.
         truth: the same blurred to ``sigma``: what the energy models.
         run: what ``basin.load`` returned, or ``None``.
-        missing: one sentence for each thing that could not be read.
+        missing: each thing that could not be read, by the part of the run that it is about.
     """
 
     folder: Path | None
@@ -60,7 +76,7 @@ class RunRecord:
     density: Density | None = None
     truth: Density | None = None
     run: Any = None
-    missing: tuple[str, ...] = ()
+    missing: tuple[Missing, ...] = ()
 
     @property
     def data_config(self) -> Mapping[str, Any]:
@@ -139,7 +155,7 @@ def collect(source: Any, *, run: Any = None, dataset: Any = None) -> RunRecord:
         record = _read_folder(Path(source))
         if run is None:
             run, record = _attempt(
-                record, "The model could not be loaded", lambda: _load_run(Path(source))
+                record, "model", "The model could not be loaded", lambda: _load_run(Path(source))
             )
     else:
         run = source
@@ -149,13 +165,16 @@ def collect(source: Any, *, run: Any = None, dataset: Any = None) -> RunRecord:
         else:
             record = RunRecord(None, dict(run.config), tuple(run.history))
             samples, record = _attempt(
-                record, "No samples could be drawn", lambda: _numpy(run.sample(2_000, seed=0))
+                record,
+                "samples",
+                "No samples could be drawn",
+                lambda: _numpy(run.sample(2_000, seed=0)),
             )
             record = replace(record, samples=samples, samples_sigma=record.sigma)
     record = replace(record, run=run)
     if dataset is None:
         dataset, record = _attempt(
-            record, "The data could not be read again", lambda: _load_dataset(record)
+            record, "data", "The data could not be read again", lambda: _load_dataset(record)
         )
     return record if dataset is None else _with_data(record, dataset)
 
@@ -168,13 +187,14 @@ def _read_folder(folder: Path) -> RunRecord:
             "name the folder that --out made"
         )
     record = RunRecord(folder, config)
-    history, note = _read_history(folder / "history.jsonl")
-    record = replace(record, history=history, missing=record.missing + note)
+    history, notes = _read_history(folder / "history.jsonl")
+    missing = tuple(Missing("history", sentence) for sentence in notes)
+    record = replace(record, history=history, missing=record.missing + missing)
     evaluation = _read_json(folder / "evaluation.json")
     if isinstance(evaluation, Mapping):
         record = replace(record, evaluation=evaluation)
     else:
-        record = _lacking(record, _why_no_evaluation(folder))
+        record = _lacking(record, "checks", _why_no_evaluation(folder))
     return _with_samples(record, folder / "samples.npz")
 
 
@@ -182,6 +202,7 @@ def _with_samples(record: RunRecord, path: Path) -> RunRecord:
     if not path.is_file():
         return _lacking(
             record,
+            "samples",
             "There are no samples in this folder, so none are shown: run `basin sample` on it.",
         )
 
@@ -193,7 +214,7 @@ def _with_samples(record: RunRecord, path: Path) -> RunRecord:
             sigma = archive["sigma"] if "sigma" in archive.files else None
             return samples, None if sigma is None or sigma.size != 1 else float(sigma.item())
 
-    found, record = _attempt(record, "samples.npz could not be read", read)
+    found, record = _attempt(record, "samples", "samples.npz could not be read", read)
     if found is None:
         return record
     samples, sigma = found
@@ -201,12 +222,14 @@ def _with_samples(record: RunRecord, path: Path) -> RunRecord:
         expected = ", ".join(["n", *map(str, record.event_shape)])
         return _lacking(
             record,
+            "samples",
             f"samples.npz holds an array of shape {samples.shape}, not ({expected}): not shown.",
         )
     finite = np.isfinite(samples.reshape(len(samples), -1)).all(axis=1)
     if not finite.all():
         record = _lacking(
             record,
+            "samples",
             f"{int((~finite).sum())} of {len(samples)} samples are not finite and are not drawn: "
             "the sampler diverged.",
         )
@@ -231,10 +254,11 @@ def _with_data(record: RunRecord, dataset: Any) -> RunRecord:
             return _numpy(train.take(0, train.num_rows))
         return _numpy(train.draw(wanted, generator))
 
-    data, record = _attempt(record, "The data could not be drawn", rows)
+    data, record = _attempt(record, "data", "The data could not be drawn", rows)
     if data is not None and data.shape[1:] != record.event_shape:
         return _lacking(
             record,
+            "data",
             f"The data named {record.source} now have rows of shape {data.shape[1:]}, the model "
             f"was trained on {record.event_shape}; they are not shown.",
         )
@@ -244,12 +268,13 @@ def _with_data(record: RunRecord, dataset: Any) -> RunRecord:
     if len(set(record.scale)) > 1:
         return _lacking(
             record,
+            "truth",
             "The truth is not shown: the blur differs between coordinates, and no data "
             "set of Basin blurs itself so.",
         )
     level = record.sigma * record.scale[0]
     truth, record = _attempt(
-        record, "The blurred truth could not be computed", lambda: density.blurred(level)
+        record, "truth", "The blurred truth could not be computed", lambda: density.blurred(level)
     )
     return replace(record, truth=truth)
 
@@ -304,17 +329,19 @@ def _why_no_evaluation(folder: Path) -> str:
     return "This run has not been evaluated: run `basin evaluate` on this folder."
 
 
-def _attempt(record: RunRecord, what: str, action: Callable[[], T]) -> tuple[T | None, RunRecord]:
+def _attempt(
+    record: RunRecord, about: Part, what: str, action: Callable[[], T]
+) -> tuple[T | None, RunRecord]:
     """Result of ``action``, or ``None`` and a sentence: a report comes out whatever is broken."""
     try:
         return action(), record
     except Exception as error:  # any fault of a foreign file becomes a sentence on the page
         reason = plain_text(error, 300) or "no reason given"
-        return None, _lacking(record, f"{what}: {reason} ({type(error).__name__}).")
+        return None, _lacking(record, about, f"{what}: {reason} ({type(error).__name__}).")
 
 
-def _lacking(record: RunRecord, sentence: str) -> RunRecord:
-    return replace(record, missing=(*record.missing, sentence))
+def _lacking(record: RunRecord, about: Part, sentence: str) -> RunRecord:
+    return replace(record, missing=(*record.missing, Missing(about, sentence)))
 
 
 def _rows(array: np.ndarray) -> np.ndarray:

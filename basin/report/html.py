@@ -127,7 +127,7 @@ WEIGHTS = {
 
 def _what_data(record: RunRecord) -> str:
     rows = record.data_config.get("num_rows")
-    shape = " × ".join(map(str, record.event_shape)) or "unknown shape"
+    shape = " × ".join(map(format_count, record.event_shape)) or "unknown shape"
     if record.kind == "density":
         where = f"in {shape} dimensions" if len(record.event_shape) == 1 else f"of shape {shape}"
         return f"fresh draws of a known density {where}"
@@ -163,8 +163,8 @@ def _verdict(record: RunRecord) -> Iterator[str]:
         yield '<ul class="warnings" aria-label="Warnings">'
         for warning in verdict.warnings:
             yield f"<li><b>Warning.</b> {escape(warning)}</li>"
-        for sentence in record.missing:
-            yield f'<li class="missing">Not shown. {escape_sentence(sentence)}</li>'
+        for missing in record.missing:
+            yield f'<li class="missing">Not shown. {escape_sentence(missing.sentence)}</li>'
         yield "</ul>"
 
 

@@ -77,7 +77,7 @@ def judge(record: RunRecord) -> Verdict:
 
 SENTENCES: Mapping[Level, str] = {
     "good": "The model agrees with the data in every check that was made.",
-    "fair": "The model is close to the data, but not equal to it.",
+    "fair": "The model comes near the data, but not every check is good.",
     "poor": "The model does not agree with the data.",
     "unknown": "Cannot tell how good this model is: no check of quality was made.",
 }

@@ -21,6 +21,8 @@ model of p_sigma on rows as they are, without noise, and its ``details`` say so.
 those of the test part; without one they are the validation rows, which chose weights and sigma and
 flatter the model a little: ``details`` name the part (``rows``).
 
+Of rows of many coordinates fewer are measured, no more than 20 million numbers: ``n`` is how many.
+
 A check that cannot be made is named in ``not_done`` with the reason, and the others go on.
 Cost: some ten seconds on one core, and the samples when the folder has none.
 """
@@ -109,7 +111,7 @@ _NUM_SAMPLES = 2000
 _NUM_HELD_OUT = 2000  # drawn from a density, or taken at most from a table, for tests on pairs
 _NUM_DRAWS = 20_000  # from a density, for means
 _NUM_TRAINING_ROWS = 100_000  # at most, for nearest rows and for the Gaussian beside the model
-_NUM_TRAINING_NUMBERS = 20_000_000  # at most, rows times coordinates
+_NUM_NUMBERS = 20_000_000  # at most, rows times coordinates, of any rows that are measured
 _NUM_LEVELS = 5  # of the ladder, for the loss by level
 _NUM_PAIRED = 1000  # rows each where all pairs count once a permutation
 _NUM_NEIGHBOURS = 300  # rows each where neighbours are found anew for every permutation
@@ -186,6 +188,7 @@ def evaluate(
                 "mode_weights",
                 lambda: mode_weights(drawn, truth, subject.generator, about=subject.about),
             )
+        samples = samples[: _at_most(len(samples), run.event_shape)]
         if subject.held_out is not None:
             _on_samples(made, subject, subject.held_out, samples)
     if subject.held_out is not None and run.num_states is None:
@@ -296,7 +299,7 @@ class _Subject:
             elif is_isotropic:
                 truth = density.blurred(run.sigma * float(scale.flatten()[0]))
         elif held_out is not None:
-            held_out = held_out[: 10 * _NUM_HELD_OUT].cpu()
+            held_out = held_out[: _at_most(10 * _NUM_HELD_OUT, run.event_shape)].cpu()
         return cls(
             run=run,
             energy=run.energy_at(),
@@ -356,8 +359,7 @@ class _Subject:
 
     def training_rows(self) -> Tensor:
         """All rows of a small table, a random part of a large one, in the user's units."""
-        most = max(1, _NUM_TRAINING_NUMBERS // max(1, math.prod(self.event_shape)))
-        most = min(most, _NUM_TRAINING_ROWS)
+        most = _at_most(_NUM_TRAINING_ROWS, self.event_shape)
         if self.train.num_rows is not None and self.train.num_rows <= most:
             return self.train.take(0, self.train.num_rows).cpu()
         return self.train.draw(min(most, _NUM_DRAWS), self.generator).cpu()
@@ -749,7 +751,12 @@ def _samples_of(run: Run, seed: int) -> Tensor:
         )
         if rows is not None and same_level and tuple(rows.shape[1:]) == run.event_shape:
             return rows
-    return run.sample(_NUM_SAMPLES, seed=seed).cpu()
+    return run.sample(_at_most(_NUM_SAMPLES, run.event_shape), seed=seed).cpu()
+
+
+def _at_most(num_rows: int, event_shape: Sequence[int]) -> int:
+    """Fewer where rows are wide: each check holds some copies of them, in float64."""
+    return max(1, min(num_rows, _NUM_NUMBERS // max(1, math.prod(event_shape))))
 
 
 def _device(energy: torch.nn.Module) -> torch.device:

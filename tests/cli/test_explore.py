@@ -115,4 +115,4 @@ def test_a_hundred_thousand_columns_have_pages(tmp_path, opened, capsys):
     for command in ("explore", "report"):
         assert main([command, str(folder)]) == 0
         assert (folder / f"{command}.html").stat().st_size < 3_000_000
-    assert "up to 2000 dimensions, got 100000" in (folder / "explore.html").read_text()
+    assert "up to 2,000 dimensions, got 100,000" in (folder / "explore.html").read_text()

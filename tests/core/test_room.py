@@ -27,7 +27,7 @@ def nothing_is_allocated(monkeypatch):
         (lambda: MLP(2, hidden=(HUGE * HUGE,)), "hidden must fit this machine's memory, got a bl"),
         (lambda: MLP(HUGE, hidden=(HUGE, HUGE)), "block of 1,000,000,000 x 1,000,000,000 numbers"),
         (lambda: NoiseConditional(2, hidden=(HUGE * HUGE,)), "hidden must fit"),
-        (lambda: NoiseConditional(HUGE, hidden=(4,)), "dim must fit"),
+        (lambda: NoiseConditional(HUGE, hidden=(4,)), "dim must fit.*; an energy of all noise lev"),
         (lambda: ResNet(2, width=HUGE), "width and num_blocks must fit"),
         (lambda: ResNet(2, num_blocks=HUGE * HUGE), "width and num_blocks must fit"),
         (lambda: Conv((1, 8, 8), channels=(HUGE * HUGE,)), "channels must fit"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from basin.report.collect import MAX_ROWS, RunRecord, collect
+from basin.report.collect import MAX_ROWS, Missing, RunRecord, collect
 from helpers.run_folders import config, known_run, rows_run, write
 
 
@@ -28,7 +28,7 @@ def test_the_truth_is_blurred_in_the_users_units(tmp_path):
     write(tmp_path, {**made.config, "energy": {"scale": [1.0, 2.0]}}, [], None, {})
     record = read(made)
     assert record.truth is None
-    assert any("blur differs" in sentence for sentence in record.missing)
+    assert any("blur differs" in missing.sentence for missing in record.missing)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_samples_that_cannot_be_shown(tmp_path, write_samples, words):
     write_samples(tmp_path / "samples.npz")
     record = read(made)
     assert record.samples is None
-    assert any(words in sentence for sentence in record.missing)
+    assert any(words in missing.sentence for missing in record.missing)
 
 
 def test_a_small_file_with_a_huge_array_is_not_unpacked(tmp_path, monkeypatch):
@@ -60,7 +60,7 @@ def test_a_small_file_with_a_huge_array_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_BYTES", 400)
     record = read(made)
     assert record.samples is None
-    assert any("unpacks to more" in sentence for sentence in record.missing)
+    assert any("unpacks to more" in missing.sentence for missing in record.missing)
 
 
 def test_samples_that_diverged_are_counted_and_dropped(tmp_path):
@@ -68,7 +68,7 @@ def test_samples_that_diverged_are_counted_and_dropped(tmp_path):
     samples[3] = np.inf
     record = read(rows_run(tmp_path, np.zeros((50, 2), np.float32), samples))
     assert len(record.samples) == 9
-    assert any("1 of 10 samples are not finite" in sentence for sentence in record.missing)
+    assert any("1 of 10 samples are not finite" in missing.sentence for missing in record.missing)
 
 
 def test_large_arrays_are_thinned(tmp_path):
@@ -83,13 +83,15 @@ def test_a_history_cut_by_a_kill(tmp_path):
         file.write('{"step": 4020, "lo')
     record = read(made)
     assert len(record.history) == 200
-    assert record.missing == ("1 lines of history.jsonl could not be read.",)
+    assert record.missing == (Missing("history", "1 lines of history.jsonl could not be read."),)
 
 
 def test_a_broken_evaluation(tmp_path):
     made = known_run(tmp_path)
     (tmp_path / "evaluation.json").write_text("{")
-    assert any("evaluation.json could not be read" in sentence for sentence in read(made).missing)
+    (missing,) = read(made).missing
+    assert missing.about == "checks"
+    assert "evaluation.json could not be read" in missing.sentence
 
 
 def test_data_that_changed_their_shape(tmp_path):
@@ -97,7 +99,7 @@ def test_data_that_changed_their_shape(tmp_path):
     made.dataset.train = rows_run(tmp_path / "other", np.zeros((50, 3)), None).dataset.train
     record = read(made)
     assert record.data is None
-    assert any("rows of shape (3,)" in sentence for sentence in record.missing)
+    assert any("rows of shape (3,)" in missing.sentence for missing in record.missing)
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[1, 2]", "\xff\xfe", "[" * 100_000])

@@ -42,6 +42,10 @@ _NUM_WAVES = 3
 _NUM_IMAGE_COMPONENTS = 20
 _COMPONENT_NUMBERS = 2**22  # of the axes of all components of an image's base
 _LOG_SIGMA_SCALE = 0.5  # log sigma spans about +-4 over a ladder; half of it is of order one
+_WITHOUT_AXES = (
+    "an energy of all noise levels holds the axes of the data's covariance; take fewer columns, or "
+    "the objective DenoisingScoreMatching, whose energy of one level (MLP) does without them"
+)
 
 
 class _Features(NamedTuple):
@@ -113,7 +117,7 @@ class NoiseConditional(nn.Module):
             )
         seed_number(seed=seed)
         generator = torch.Generator().manual_seed(seed)
-        take_room("dim", d, d)  # the rotation to the axes of the data's covariance
+        take_room("dim", d, d, mend=_WITHOUT_AXES)
         if num_components is None:
             num_components = _default_components(self.event_shape)
         self.base = NoisedGaussianMixture(d, num_components)

@@ -1,5 +1,6 @@
 // Drawing. The map (energy, contours, score, data, samples) is drawn once into one canvas, whenever
-// the view changes; the walkers move on another above it.
+// the view changes; the walkers move on another above it, and the numbers of the axes lie on a third
+// above them.
 
 const MAP_PIXELS = 320;
 const MOVING_PIXELS = 160; // while a hand moves the map: four times as fast
@@ -56,7 +57,6 @@ function drawMap(context, field, view, layers, points, palette, numPixels) {
   if (layers.samples && points.samples) drawPoints(context, view, points.samples, palette.named("samples"));
   if (layers.score) drawArrows(context, field, view, palette);
   drawFrame(context, field, view, palette);
-  drawAxes(context, view, points.axes, palette);
 }
 
 // Energy and gradient at the middles of n x n squares of the view.
@@ -204,6 +204,7 @@ function drawFrame(context, field, view, palette) {
 
 // Numbers along the left and lower edges, in the units of the data.
 function drawAxes(context, view, axes, palette) {
+  context.clearRect(0, 0, view.pixels, view.pixels);
   context.fillStyle = palette.named("ink");
   context.strokeStyle = palette.named("map-high");
   context.lineWidth = 3;
@@ -218,9 +219,10 @@ function drawAxes(context, view, axes, palette) {
     [view.fromY(view.pixels), view.fromY(0), axes.ticks[1]],
   ];
   edges.forEach(([from, to, [offset, factor]], axis) => {
-    for (const value of roundNumbers(offset + factor * from, offset + factor * to)) {
-      const at = (value - offset) / factor;
-      const text = shortNumber(value);
+    const step = roundStep(offset + factor * from, offset + factor * to);
+    for (let k = Math.ceil((offset + factor * from) / step); k * step <= offset + factor * to; k++) {
+      const at = (k * step - offset) / factor;
+      const text = tickNumber(k * step, step);
       if (axis === 0) {
         const px = view.toX(at);
         if (px < 34 || px > view.pixels - 16) continue;
@@ -243,20 +245,32 @@ function drawAxes(context, view, axes, palette) {
   write(axes.names[1], 9, 15);
 }
 
-function roundNumbers(from, to) {
+// 1, 2 or 5 times a power of ten, of which some five lie between.
+function roundStep(from, to) {
   const rough = (to - from) / 5;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
-  const found = [];
-  for (let k = Math.ceil(from / step); k * step <= to; k++) found.push(k * step);
-  return found;
+  return [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
+}
+
+// As many digits as tell it from its neighbours a step away: 2005 is not 2010.
+function tickNumber(value, step) {
+  if (Math.abs(value) < step / 2) return "0";
+  const place = Math.floor(Math.log10(step) + 1e-9);
+  if (Math.abs(value) < 1e7 && place >= -4) return value.toFixed(Math.max(0, -place)).replace("-", "−");
+  return powerOfTen(value.toExponential(Math.max(0, Math.floor(Math.log10(Math.abs(value))) - place)));
 }
 
 function shortNumber(value) {
   if (value === 0 || Math.abs(value) < 1e-12) return "0";
-  const size = Math.abs(value);
-  const text = size >= 1e5 || size < 1e-4 ? value.toExponential(1) : String(Number(value.toPrecision(3)));
-  return text.replace("-", "−");
+  const short = Number(value.toPrecision(3)), size = Math.abs(short);
+  return size >= 1e5 || size < 1e-4 ? powerOfTen(short.toExponential()) : String(short).replace("-", "−");
+}
+
+// "-1.5e-7" as people write it.
+function powerOfTen(text) {
+  const [digits, power] = text.replace("+", "").split("e");
+  const raised = [...power].map((letter) => (letter === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(letter)]));
+  return `${digits.replace("-", "−")} × 10${raised.join("")}`;
 }
 
 // Walkers as squares with a rim, written into the pixels: 2,000 rectangles take a canvas longer.

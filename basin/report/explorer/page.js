@@ -8,6 +8,7 @@ const LAYERS = { energy: "e", contours: "c", score: "s", data: "d", samples: "x"
 const ARROWS_OF_KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 const STEPS_A_LEVEL = 60; // on the way down from noise
 const NUMBERS_EVERY = 6; // frames
+const STEPS_TIME = 9; // ms of a frame's 16.7 that steps may take: drawing needs some of the rest
 const DROPPED = 0.1; // share of the walkers that one click moves
 const NUDGE = 0.1; // of the view's side: one press of a key that moves the map
 const ZOOMS = [-3, 4]; // powers of two of the window's side
@@ -26,7 +27,7 @@ function startExplorer(scene) {
   const settings = { ...SETTINGS, sigma: own };
   const walkers = makeWalkers(), histogram = makeHistogram();
   const drawWalkers = makeWalkerLayer(find("walkers"));
-  const seen = { steps: 0, curve: [], every: 1, frames: [], numFrames: 0, descent: 0, isPlaying: false, isMoving: false, cross: null };
+  const seen = { steps: 0, curve: [], every: 1, frames: [], numFrames: 0, stepsOfFrame: 0, descent: 0, isPlaying: false, isMoving: false, cross: null };
   const masses = new Map();
   // The middle of the view stays on the widest square that the model was evaluated on.
   const farthest = Math.max(...fields.map((field) => field.side)) / ownSide / 2;
@@ -175,6 +176,7 @@ function startExplorer(scene) {
       const layers = Object.fromEntries(Object.keys(LAYERS).map((name) => [name, has(name)]));
       const numPixels = seen.isMoving ? MOVING_PIXELS : MAP_PIXELS;
       drawMap(fitted(find("map")), field(), view, layers, points, palette, numPixels);
+      drawAxes(fitted(find("axes")), view, points.axes, palette);
       drawBins(find("target"), target, 1, peak(), palette);
       showLegend();
     }
@@ -201,6 +203,9 @@ function startExplorer(scene) {
     if (histogram.outside) parts.push(`${histogram.outside} walkers outside the dashed square`);
     if (seen.descent) parts.push("walking down the ladder");
     if (walkers.lost) parts.push(`${walkers.lost} walkers flew off and began again: the step is too large`);
+    if (seen.isPlaying && seen.stepsOfFrame < settings.speed) {
+      parts.push(`time for only ${seen.stepsOfFrame} of ${settings.speed} steps a frame`);
+    }
     const times = seen.frames;
     if (seen.isPlaying && times.length > 10) {
       parts.push(`${Math.round((1000 * (times.length - 1)) / (times[times.length - 1] - times[0]))} frames a second`);
@@ -211,7 +216,7 @@ function startExplorer(scene) {
   function showLegend() {
     const parts = [];
     const noise = level().sigma === null ? "" : ` at σ = ${shortNumber(level().sigma)}`;
-    if (has("energy")) parts.push(`Deep colour: low energy${noise}, likely x`);
+    if (has("energy")) parts.push(`Strong colour: low energy${noise}, likely x`);
     if (has("contours")) parts.push(`lines at ${CONTOURS.slice(0, 6).join(", ")} … nats above the lowest`);
     if (has("score")) parts.push("arrows: the score −∇E");
     const errors = level().energyError === null ? "" :
@@ -279,7 +284,12 @@ function startExplorer(scene) {
     if (!seen.isPlaying) return;
     seen.frames.push(now);
     if (seen.frames.length > 60) seen.frames.shift();
-    for (let k = 0; k < settings.speed; k++) step();
+    const end = performance.now() + STEPS_TIME;
+    seen.stepsOfFrame = 0;
+    do {
+      step();
+      seen.stepsOfFrame++;
+    } while (seen.stepsOfFrame < settings.speed && performance.now() < end);
     draw();
     requestAnimationFrame(frame);
   }

@@ -36,6 +36,7 @@ __all__ = ["render_explorer", "write_explorer"]
 SCRIPTS = ("spline", "random", "walkers", "histogram", "draw", "gestures", "walk", "page")
 MAX_POINTS = 2_000  # of the data and of the samples
 TRUTH_STEPS = 2**16 - 1
+NOT_ON_THIS_PAGE = ("history", "checks")  # it has neither to miss
 
 
 def write_explorer(folder: Path | str, *, run: Any = None, dataset: Any = None) -> Path:
@@ -215,10 +216,9 @@ def _lead(record: RunRecord, plane: Plane | None, walk: ImageWalk | None) -> Ite
 
 
 def _notes(record: RunRecord, more: list[str]) -> Iterator[str]:
-    for sentence in (*record.missing, *more):
-        # This page has neither checks nor training curves to miss.
-        if "evaluat" not in sentence and "history.jsonl" not in sentence:
-            yield f"Not shown. {escape_sentence(sentence)}"
+    here = [missing for missing in record.missing if missing.about not in NOT_ON_THIS_PAGE]
+    for sentence in (*(missing.sentence for missing in here), *more):
+        yield f"Not shown. {escape_sentence(sentence)}"
 
 
 def _explanation(record: RunRecord, plane: Plane | None, found: tuple[Level, ...]) -> Iterator[str]:

@@ -73,7 +73,7 @@ def plane_of(record: RunRecord) -> Plane:
         )
     if dimension > MAX_COLUMNS:
         raise ValueError(
-            f"explore draws planes of models of up to {MAX_COLUMNS} dimensions, got {dimension}"
+            f"explore draws planes of models of up to {MAX_COLUMNS:,} dimensions, got {dimension:,}"
         )
     shift, scale = _standardisation(record.run, dimension)
     if dimension == 2:

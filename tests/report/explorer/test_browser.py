@@ -7,7 +7,9 @@ Skipped where Playwright or a Chromium is missing: ``pip install playwright`` an
 from __future__ import annotations
 
 import base64
+import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,6 +184,18 @@ def test_play_moves_the_walkers_and_pause_stops_them(opened):
     assert np.array_equal(opened.places(), before)
 
 
+def test_a_frame_takes_no_more_steps_than_it_has_time_for(opened):
+    """On a clock that gives every step a second; without a limit there would be 20."""
+    opened.page.locator("#speed").fill("20")
+    opened("{ let now = 0; performance.now = () => (now += 1000); }")
+    opened.page.locator("#play").click()
+    opened.wait_until("window.basin.explorer.steps() > 14")
+    assert "time for only 1 of 20 steps a frame" in opened.page.locator("#readout").text_content()
+    opened.page.locator("#play").click()
+    opened.page.wait_for_timeout(100)
+    assert "time for" not in opened.page.locator("#readout").text_content()
+
+
 def test_sliders_act_and_say_their_values(opened):
     page = opened.page
     page.locator("#num_walkers").fill("40")
@@ -205,6 +219,47 @@ def test_layers_change_the_map(opened):
         opened.page.wait_for_timeout(100)
         seen.add(opened("document.getElementById('map').toDataURL()"))
     assert len(seen) == 5
+
+
+WRITTEN = """{
+  window.written = [];
+  const write = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (text, ...where) {
+    if (this.canvas.id === "axes") window.written.push(text);
+    write.call(this, text, ...where);
+  };
+}"""
+
+
+@pytest.mark.parametrize(
+    ("offset", "factor", "expected"),
+    [
+        (2005, 1, {"2002", "2004", "2006"}),  # three digits would say 2000, 2000, 2010
+        (0, 1, {"−2", "0", "2"}),
+        (0, 0.01, {"−0.02", "0", "0.02"}),
+        (0, 1e-7, {"−2 × 10⁻⁷", "0", "2 × 10⁻⁷"}),
+        (1e6, 2e4, {"950000", "1000000", "1050000"}),
+        (1e9, 1, {"1.000000002 × 10⁹"}),
+    ],
+)
+def test_numbers_along_the_axes_tell_neighbours_apart(
+    browser, made, tmp_path, offset, factor, expected
+):
+    """On pages whose only change is what stands along their axes."""
+    page = (made.folder / "explore.html").read_text("utf-8")
+    ticks = f'"ticks": [[{offset}, {factor}], [{offset}, {factor}]]'
+    changed, count = re.subn(r'"ticks": \[\[.*?\]\]', ticks, page)
+    assert count == 1
+    (tmp_path / "explore.html").write_text(changed, "utf-8")
+    opened = Opened(browser, SimpleNamespace(folder=tmp_path))
+    opened(WRITTEN)
+    opened.page.keyboard.press("0")
+    opened.page.wait_for_timeout(200)
+    found = opened("window.written")
+    assert expected <= set(found)
+    numbers = [text for text in found if text[-1] in "0123456789⁰¹²³⁴⁵⁶⁷⁸⁹"]
+    assert max(numbers.count(number) for number in numbers) <= 2  # once on each axis
+    assert opened.complaints == []
 
 
 def test_a_click_drops_walkers_where_it_falls(opened):

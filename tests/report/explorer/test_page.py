@@ -71,6 +71,18 @@ def test_what_is_missing_is_named(tmp_path):
     assert scene_of(page)["samples"] is None
 
 
+def test_what_is_missing_is_told_by_its_part_and_not_by_its_words(tmp_path):
+    """The mutant: a choice by words would drop a note whose file has the name of another part."""
+    made = known_run(tmp_path / "run")
+    (made.folder / "history.jsonl").unlink()
+    made.config["data"].update(source="/nowhere/history.jsonl of the evaluation.csv")
+    (made.folder / "config.json").write_text(json.dumps(made.config))
+    page = write_explorer(made.folder, run=made.run).read_text("utf-8")
+    assert "Not shown. The data could not be read again" in page
+    assert "evaluation.csv" in page
+    assert "training curves" not in page
+
+
 def test_a_slice_is_called_one(tmp_path):
     page = page_of(gaussian_run(tmp_path / "run", (3,), kind="table", spread=np.ones(3)))
     assert "A slice is not a projection" in page

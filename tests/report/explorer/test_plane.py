@@ -57,7 +57,7 @@ def test_units_do_not_choose_the_plane(tmp_path):
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((1,), "at least 2 dimensions, got 1"), ((2001,), "up to 2000 dimensions, got 2001")],
+    [((1,), "at least 2 dimensions, got 1"), ((2001,), "up to 2,000 dimensions, got 2,001")],
 )
 def test_what_has_no_plane_says_so(tmp_path, shape, message):
     with pytest.raises(ValueError, match=message):

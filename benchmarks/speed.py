@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -233,6 +234,8 @@ def page(results):
         "rounds: above one Basin is the faster. *plain* is a notebook's loop, *peer* the faster of",
         "torchebm 0.8.9 and ebmkit 0.16.0, *JAX* a compiled scan (BlackJAX for HMC and NUTS).",
         "*compiled* is `compile=True`, its compiling left out; *best* the faster of Basin's two.",
+        "All have the same number of threads; JAX's is set by `PJRT_NPROC`, as its own flags for",
+        "that do nothing any more.",
         "",
         "Where an aim is not reached and JAX's scan, which has no Python in it, is near, the",
         "matrix products are the limit: they are the same in all libraries. Not so for NUTS: it",
@@ -341,6 +344,9 @@ def main():
     parser.add_argument("--page_only", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    # XLA counts the machine's cores for itself, whatever XLA_FLAGS says of threads: left alone it
+    # took two of them beside one of everybody else's.
+    os.environ["PJRT_NPROC"] = str(arguments.threads)
     results = load()
     names = [] if arguments.page_only else arguments.items or [*ITEMS, "start_up"]
     for name in names:

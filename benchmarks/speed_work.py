@@ -22,10 +22,10 @@ from basin.core.types import SteppedByGraphs
 from basin.sampling.run import _Record as ChainRecord
 from basin.sampling.steps import chain_graph
 from basin.training.adam import Adam
-from basin.training.gradient import by_autograd, compiled_gradient
 from basin.training.history import History
 from basin.training.loop import Loop, TrainingState, learned_parts
 from basin.training.settings import Settings
+from basin.training.step import by_autograd, by_graph
 
 SIGMA = 0.1
 
@@ -180,7 +180,7 @@ def our_training(energy, objective, rows, batch, steps, compiled=False):
     def refuse(error):
         raise error
 
-    gradient = compiled_gradient(itself, refuse) if compiled else by_autograd(itself)
+    propose = by_graph(itself, refuse) if compiled else by_autograd(itself)
     generators = {
         name: torch.Generator().manual_seed(i) for i, name in enumerate(("rows", "noise"))
     }
@@ -207,7 +207,7 @@ def our_training(energy, objective, rows, batch, steps, compiled=False):
         )
         loop = Loop(
             objective=objective,
-            gradient=gradient,
+            propose=propose,
             draw=table.draw,
             validation=None,
             is_finite_table=True,

@@ -248,10 +248,13 @@ def _compiled(graph: torch.fx.GraphModule, tensors: list[Tensor]) -> Callable[..
     inductor: Any = _inductor
     # Without shapes that might be symbols the compiler does not look for what it has compiled.
     context = TracingContext(FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True))
+    # Calls between the kernels in C++ too: a tenth of a small step (on a GPU the queue hides them).
+    is_on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
+    options = {"cpp_wrapper": is_on_cpu}
     try:
         with warnings.catch_warnings(), torch.no_grad(), tracing(context):
             warnings.simplefilter("ignore")  # PyTorch's own
-            return inductor.compile(graph, [tensor.detach() for tensor in tensors])
+            return inductor.compile(graph, [tensor.detach() for tensor in tensors], options=options)
     except Exception as error:  # whatever the compilers say
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         raise NotCompilable(

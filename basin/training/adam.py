@@ -6,6 +6,9 @@
 Source: Kingma & Ba 2015, algorithm 1, by the kernel of ``torch.optim.Adam(fused=True)`` (a test
 holds the two to the same bits). That class adds hooks, groups, checks and a count for every
 parameter at each step, which cost a small network more than the arithmetic; here t is one count.
+
+:func:`adam_update` and :func:`clipped` are the same two lines as pure functions, for a graph that
+holds the whole step (``basin.training.step``): equal to the kernel to rounding.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Adam"]
+__all__ = ["Adam", "adam_update", "clipped"]
 
 _EPSILON = 1e-8
 
@@ -74,6 +77,12 @@ class Adam:
             maximize=ascend,
         )
 
+    def pace(self, learning_rate: float) -> tuple[float, float]:
+        """``(rate / (1 - b1^t), sqrt(1 - b2^t))`` of the next step, for :func:`adam_update`."""
+        t = float(self.count) + 1
+        first, second = self.betas
+        return learning_rate / (1 - first**t), math.sqrt(1 - second**t)
+
     def tensors(self) -> dict[str, Tensor]:
         """Moments and the count by name."""
         moments = {"first": self.first, "second": self.second}
@@ -85,6 +94,43 @@ class Adam:
         with torch.no_grad():
             for name, mine in self.tensors().items():
                 mine.copy_(tensors[name])
+
+
+def clipped(gradients: list[Tensor], limit: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The gradients scaled down together to norm ``limit`` (``[]``), and the norm that they had.
+
+    Example:
+        >>> clipped([torch.tensor([3.0]), torch.tensor([4.0])], torch.tensor(1.0))
+        ([tensor([0.6000]), tensor([0.8000])], tensor(5.))
+    """
+    if not gradients:
+        return [], torch.zeros_like(limit)
+    norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))
+    factor = torch.where(norm > limit, limit / norm, 1.0)
+    return [gradient * factor for gradient in gradients], norm
+
+
+def adam_update(
+    parameter: Tensor,
+    gradient: Tensor,
+    first: Tensor,
+    second: Tensor,
+    pace: tuple[Tensor, Tensor],
+    betas: tuple[float, float],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``(w, m, v)`` after one step down ``gradient``; ``pace`` as :meth:`Adam.pace` says it.
+
+    Example:
+        >>> w, zero = torch.tensor([1.0]), torch.tensor([0.0])
+        >>> rate, root = Adam([], (0.9, 0.99)).pace(0.1)
+        >>> pace = torch.tensor(rate), torch.tensor(root)
+        >>> adam_update(w, torch.tensor([7.0]), zero, zero, pace, (0.9, 0.99))[0]  # a step of 0.1
+        tensor([0.9000])
+    """
+    rate, root = pace
+    first = first + (1 - betas[0]) * (gradient - first)
+    second = betas[1] * second + (1 - betas[1]) * gradient * gradient
+    return parameter - rate * first / (second.sqrt() / root + _EPSILON), first, second
 
 
 def _laid_out_like(parameter: Tensor, gradient: Tensor) -> Tensor:

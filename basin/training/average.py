@@ -28,5 +28,8 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move towards the weights after step ``step`` (from 0)."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._average, self._source, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_lerp_(self._average, self._source, self.pace(step))  # pyright: ignore[reportPrivateImportUsage]
+
+    def pace(self, step: int) -> float:
+        """``1 - d_t`` at step ``step``."""
+        return 1 - min(self.decay, (1 + step) / (10 + step))

@@ -51,17 +51,12 @@ from basin.training.finish import (
     stated_by_objective,
 )
 from basin.training.folder import FORMAT, claim, give_up, read_config, write_config, write_weights
-from basin.training.gradient import (
-    Gradient,
-    by_autograd,
-    compiled_gradient,
-    pays_to_compile,
-)
 from basin.training.history import History, read_history
 from basin.training.lock import locked
 from basin.training.loop import Loop, TrainingState, learned_parts
 from basin.training.run import Run, load
 from basin.training.settings import Settings
+from basin.training.step import Propose, by_autograd, by_graph, pays_to_compile
 from basin.training.trend import trend
 from basin.training.writable import require_writable
 from basin.version import __version__
@@ -143,7 +138,7 @@ def fit(
             learning rate (logged in the history) before it stops the run.
         num_threads: threads of the training steps on a CPU; None takes one for small networks and
             torch's own number for large ones.
-        compile: make one machine-code graph of the loss and its gradient (PyTorch's compiler, which
+        compile: make one machine-code graph of the training step (PyTorch's compiler, which
             on a CPU wants a C++ compiler): half a minute at the first step, then steps in about two
             thirds of the time. "auto" does so where the sizes say that the run takes minutes, and
             goes on without where it cannot; True stops there. Compiled and not, the random numbers
@@ -516,7 +511,7 @@ class _Job:
         with Progress("training", self.settings.num_steps, progress) as bar:
             loop = Loop(
                 objective=self.objective,
-                gradient=self._gradient(history, progress),
+                propose=self._propose(history, progress),
                 draw=lambda n, generator: self._to_core(data.rows.draw(n, generator)),
                 validation=None if data.validation is None else self._to_core(data.validation),
                 is_finite_table=data.is_finite_table,
@@ -669,7 +664,7 @@ class _Job:
             return x
         return torch.cat([x.flatten(1), condition.reshape(len(x), -1).to(x)], dim=1)
 
-    def _gradient(self, history: History, progress: bool) -> Gradient:
+    def _propose(self, history: History, progress: bool) -> Propose:
         """By a compiled graph where that was decided; "auto" takes autograd when it cannot be."""
         if not self.is_compiled:
             return by_autograd(self._bind)
@@ -687,7 +682,7 @@ class _Job:
 
         if progress:
             print("compiling the training step (up to a minute) ...", file=sys.stderr)
-        return compiled_gradient(self._bind, on_failure)
+        return by_graph(self._bind, on_failure)
 
     def _bind(self, energy: nn.Module, batch: Tensor) -> tuple[Any, Tensor]:
         """What the objective sees: an energy of x alone, and x."""

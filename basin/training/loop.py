@@ -1,6 +1,6 @@
 """The one training loop: any objective, any energy.
 
-    draw a batch -> loss -> gradient -> clip -> Adam -> average        until num_steps
+    draw a batch -> propose: loss, gradient, clipped -> take: Adam, average        until num_steps
 
 The state is explicit (:class:`TrainingState`) and all of it goes into a checkpoint, so a resumed
 run is bit-identical to an uninterrupted one on the same machine.
@@ -27,9 +27,9 @@ from basin.training.adam import Adam
 from basin.training.average import WeightAverage
 from basin.training.checkpoint import checkpoints, latest_checkpoint, write_checkpoint
 from basin.training.errors import TrainingDiverged, TrainingInterrupted
-from basin.training.gradient import Gradient
 from basin.training.history import History
 from basin.training.settings import Settings
+from basin.training.step import Propose
 
 __all__ = ["LearnedPart", "Loop", "TrainingState", "learned_parts"]
 
@@ -131,7 +131,7 @@ class Loop:
 
     Args:
         objective: what is minimised.
-        gradient: ``gradient(objective, state, batch)``: the loss, with its gradient in ``.grad``.
+        propose: ``propose(objective, state, batch, rate, clip)``: the next step, not yet taken.
         draw: ``draw(n, generator) -> [n, *event]`` in the energy's coordinates, on its device.
         validation: fixed held-out rows in the same coordinates, or None.
         is_finite_table: early stopping and best weights apply (a table can be learned by heart).
@@ -146,7 +146,7 @@ class Loop:
     """
 
     objective: Objective
-    gradient: Gradient
+    propose: Propose
     draw: Draw
     validation: Tensor | None
     is_finite_table: bool
@@ -198,22 +198,15 @@ class Loop:
         """One optimiser step; False when it went wrong and the last good state came back."""
         settings, objective = self.settings, self._objective
         batch = self.draw(settings.batch_size, state.generators["rows"])
-        loss = self.gradient(objective, state, batch)
-        optimizers = [state.optimizer, *(part.optimizer for part in state.learned.values())]
-        norms = [optimizer.clip_gradient(settings.gradient_clip) for optimizer in optimizers]
+        rate = self._learning_rate(state)
+        loss, norms, take = self.propose(objective, state, batch, rate, settings.gradient_clip)
         value = float(loss.value.detach())
         terms = {name: float(term) for name, term in loss.terms.items()}
         fault = _fault(objective, value, max(norms, key=_largest), terms)
         if fault:
             self._recover_or_stop(state, fault)
             return False
-        rate = self._learning_rate(state)
-        for part in state.learned.values():
-            part.optimizer.step(rate * part.how.rate, ascend=part.how.ascends)
-        if (state.step + 1) % objective.learned_steps == 0:
-            state.optimizer.step(rate)
-            if state.average is not None:
-                state.average.update(state.step)
+        take()
         state.objective_state = loss.state
         state.step += 1
         sums = state.sums

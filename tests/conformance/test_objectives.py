@@ -19,8 +19,9 @@ from basin.core.describe import build, describe
 from basin.core.graph import NotCompilable
 from basin.core.types import Loss, Objective
 from basin.training.adam import Adam
-from basin.training.gradient import _Step, by_autograd
+from basin.training.average import WeightAverage
 from basin.training.loop import learned_parts
+from basin.training.step import _GraphStep, by_autograd
 
 OBJECTIVES = sorted(
     (
@@ -216,9 +217,9 @@ TAKES_NUMBERS_OUT = {"RecoveryLikelihood"}
 
 
 def test_a_step_can_be_one_graph(kind):
-    """Gradients and the next state to the same bits as by autograd, see ``basin.core.graph``;
-    or one clear refusal from those that take numbers out of tensors."""
-    results = []
+    """Gradients and the next state to the same bits as by autograd, see ``basin.core.graph``, and
+    what is taken to rounding; or one clear refusal from those that take numbers out of tensors."""
+    results, taken = [], []
     for is_graph in (False, True):
         energy, objective = energy_for(kind()), kind()
         x, generator = rows_for(objective, 16), torch.Generator().manual_seed(0)
@@ -229,21 +230,29 @@ def test_a_step_can_be_one_graph(kind):
             generators={"noise": generator},
             learned=learned_parts(objective, first, (0.9, 0.99)),
             optimizer=Adam(energy.parameters(), (0.9, 0.99)),
+            average=WeightAverage(energy, 0.5),
+            step=0,
         )
-        step = by_autograd(itself)
+        propose = by_autograd(itself)
         if is_graph:
             try:
-                step = _Step(objective, itself, state, x, compiled=False)
+                propose = _GraphStep(objective, itself, state, x, compiled=False)
             except NotCompilable:
                 assert kind.__name__ in TAKES_NUMBERS_OUT
                 return
         for _ in range(2):
-            loss = step(objective, state, x)
+            loss, norms, take = propose(objective, state, x, 1e-2, None)
             state.objective_state = loss.state
         after = [value for value in (loss.state or ()) if isinstance(value, torch.Tensor)]
         results.append([loss.value.detach(), *(p.grad for p in energy.parameters()), *after])
+        take()
+        optimizers = [state.optimizer, *(part.optimizer for part in state.learned.values())]
+        moved = [tensor for adam in optimizers for tensor in (*adam.parameters, *adam.first)]
+        moved += [tensor for adam in optimizers for tensor in (*adam.second, adam.count)]
+        taken.append([torch.tensor(norms), *moved, *state.average.module.parameters()])
     assert kind.__name__ not in TAKES_NUMBERS_OUT
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    torch.testing.assert_close(*taken)
 
 
 def itself(energy, rows):

@@ -170,7 +170,7 @@ def test_a_law_that_is_fixed_is_drawn_from():
 def test_a_machine_without_a_compiler_is_told(monkeypatch):
     from torch import _inductor
 
-    def give_up(graph, tensors):
+    def give_up(graph, tensors, options):
         raise RuntimeError("no g++")
 
     monkeypatch.setattr(_inductor, "compile", give_up)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from basin.training.adam import Adam
+from basin.training.adam import Adam, adam_update, clipped
 
 
 def parameters(seed=0):
@@ -86,3 +86,41 @@ def test_a_gradient_that_lies_otherwise_in_memory_is_the_same_gradient():
     for weights in (mine, turned):
         Adam(weights, (0.9, 0.99)).step(0.1)
     assert all(torch.equal(a, b) for a, b in zip(mine, turned, strict=True))
+
+
+def by_formula(num_steps, betas=(0.9, 0.99), *, pace_of=None):
+    """The weights after steps of :func:`adam_update`, as :func:`run` takes them."""
+    weights = parameters()
+    state = [(w.detach(), torch.zeros_like(w), torch.zeros_like(w)) for w in weights]
+    optimizer = Adam([], betas)
+    for step in range(num_steps):
+        gradients(weights, step)
+        numbers = (pace_of or Adam.pace)(optimizer, 0.01 * (step + 1))
+        pace = tuple(torch.tensor(number) for number in numbers)
+        pairs = zip(state, weights, strict=True)
+        state = [adam_update(x, w.grad, m, v, pace, betas) for (x, m, v), w in pairs]
+        optimizer.count += 1
+    return [w for w, _, _ in state]
+
+
+def test_the_formula_takes_the_steps_of_the_kernel():
+    expected, _ = run(5)
+    for found, weight in zip(by_formula(5), expected, strict=True):
+        torch.testing.assert_close(found, weight.detach(), rtol=1e-6, atol=1e-7)
+    mutant = by_formula(5, pace_of=lambda optimizer, rate: (rate, optimizer.pace(rate)[1]))
+    pairs = zip(mutant, expected, strict=True)
+    assert not any(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in pairs)
+
+
+@pytest.mark.parametrize("limit", [0.5, 1e9, float("inf")])
+def test_the_formula_clips_as_the_optimiser_does(limit):
+    mine = parameters()
+    gradients(mine, 0)
+    found, norm = clipped([p.grad for p in mine], torch.tensor(limit))
+    assert float(norm) == pytest.approx(Adam(mine, (0.9, 0.99)).clip_gradient(limit), rel=1e-6)
+    for gradient, parameter in zip(found, mine, strict=True):
+        torch.testing.assert_close(gradient, parameter.grad)
+
+
+def test_no_gradient_has_norm_zero():
+    assert clipped([], torch.tensor(1.0)) == ([], torch.tensor(0.0))

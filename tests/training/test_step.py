@@ -1,9 +1,11 @@
-"""The gradient of a compiled step is that of autograd; who decides, and what a run says of it."""
+"""A step by a graph is the step by autograd; who decides, and what a run says of it."""
 
 from __future__ import annotations
 
 import importlib
 import json
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,10 +14,13 @@ import basin
 from basin.core import graph as graphs
 from basin.datasets import TwoMoons
 from basin.energies import MLP
-from basin.objectives import DenoisingScoreMatching, NoiseContrastiveEstimation
-from basin.training import gradient, load, resume
-from basin.training.gradient import pays_to_compile
+from basin.objectives import DenoisingScoreMatching, LearnedStein, NoiseContrastiveEstimation
+from basin.training import TrainingDiverged, load, resume
+from basin.training import step as steps
+from basin.training.adam import Adam
+from basin.training.average import WeightAverage
 from basin.training.settings import Settings
+from basin.training.step import pays_to_compile
 
 FEW = {"num_steps": 12, "evaluate_every": 4, "batch_size": 64}
 
@@ -27,7 +32,7 @@ def uncompiled(monkeypatch):
     def plain(function, inputs, generator, compiled):
         return graphs.flat_graph(function, inputs, generator, compiled=False)
 
-    monkeypatch.setattr(gradient, "flat_graph", plain)
+    monkeypatch.setattr(steps, "flat_graph", plain)
 
 
 def losses(run):
@@ -39,9 +44,80 @@ def trained(compile, objective=None, **settings):
     return basin.fit(MLP(2, (16,)), TwoMoons(), objective, compile=compile, **FEW, **settings)
 
 
-@pytest.mark.parametrize("objective", [DenoisingScoreMatching(0.2), NoiseContrastiveEstimation()])
-def test_a_graph_trains_to_the_same_bits(uncompiled, objective):
-    assert losses(trained(True, objective)) == losses(trained(False, objective))
+@pytest.mark.parametrize(
+    "objective",
+    [DenoisingScoreMatching(0.2), NoiseContrastiveEstimation(), LearnedStein(learned_steps=5)],
+    ids=lambda objective: type(objective).__name__,
+)
+def test_a_graph_takes_the_steps_of_autograd(uncompiled, objective):
+    """Those of learned parts too, between which the energy waits; Adam's formula and its kernel
+    differ by rounding."""
+    graph, plain = (trained(choice, objective) for choice in (True, False))
+    assert losses(graph) == pytest.approx(losses(plain), rel=1e-5)
+    assert losses(graph)[0] != losses(graph)[-1]
+    for mine, its in zip(graph.energy.parameters(), plain.energy.parameters(), strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
+
+
+class Count(NamedTuple):
+    sigma: float
+    levels: None
+    count: torch.Tensor
+
+
+class BreaksAtSeven(DenoisingScoreMatching):
+    """Its seventh loss is infinite, each time."""
+
+    def init(self, x, generator):
+        return Count(*super().init(x, generator), torch.zeros(()))
+
+    def __call__(self, energy, x, state, generator):
+        loss = super().__call__(energy, x, state, generator)
+        value = loss.value / (state.count < 6).to(x.dtype)
+        return loss._replace(value=value, state=state._replace(count=state.count + 1))
+
+
+def test_a_fault_is_found_at_its_step_and_recovered_from(uncompiled, tmp_path):
+    told = []
+    for compile in (True, False):
+        out = tmp_path / str(compile)
+        with pytest.raises(TrainingDiverged, match="step 7: the loss is inf") as stopped:
+            trained(compile, BreaksAtSeven(0.2), recover=1, out=out)
+        history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+        events = [record["event"] for record in history if "event" in record]
+        assert "went back to step 6" in events[0]  # of the last checkpoint
+        told.append((str(stopped.value).replace(str(out), ""), events))
+    assert told[0] == told[1]
+
+
+def test_a_step_moves_nothing_before_it_is_taken():
+    energy, generator = MLP(2, (16,)), torch.Generator().manual_seed(0)
+    optimizer, average = Adam(energy.parameters(), (0.9, 0.99)), WeightAverage(energy, 0.5)
+    objective, x = DenoisingScoreMatching(0.2), torch.randn(64, 2, generator=generator)
+    state = SimpleNamespace(
+        energy=energy,
+        objective_state=objective.init(x, generator),
+        generators={"noise": generator},
+        learned={},
+        optimizer=optimizer,
+        average=average,
+        step=0,
+    )
+    propose = steps._GraphStep(objective, lambda *given: given, state, x, compiled=False)
+
+    def kept():
+        moments = optimizer.tensors().values()
+        return [t.detach().clone() for t in (*energy.parameters(), *moments)]
+
+    before = kept()
+    wrong = propose(objective, state, x * float("nan"), 0.1, 1.0)
+    assert all(torch.equal(a, b) for a, b in zip(kept(), before, strict=True))
+    propose(objective, state, x, 0.1, 1.0).take()
+    after = kept()
+    assert not any(torch.equal(a, b) for a, b in zip(after, before, strict=True))
+    assert all(bool(t.isfinite().all()) for t in after)
+    wrong.take()  # a loop that took it would be seen
+    assert not all(bool(t.isfinite().all()) for t in kept())
 
 
 def test_a_compiled_run_differs_by_rounding():
@@ -55,14 +131,14 @@ def test_a_compiled_run_differs_by_rounding():
 
 def test_resuming_goes_on_as_the_run_began(uncompiled, tmp_path, monkeypatch):
     made = []
-    step = gradient._Step
+    step = steps._GraphStep
 
     class Counted(step):
         def __init__(self, *arguments):
             made.append(1)
             super().__init__(*arguments)
 
-    monkeypatch.setattr(gradient, "_Step", Counted)
+    monkeypatch.setattr(steps, "_GraphStep", Counted)
     whole = trained(True, out=tmp_path / "whole")
     stops = {"checkpoint_every": 4, "out": tmp_path / "part"}
 

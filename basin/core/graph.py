@@ -114,6 +114,7 @@ def flat_graph(
     from torch.fx.experimental.proxy_tensor import make_fx  # takes a second
 
     tensors, rebuilt_inputs = tensors_of(inputs), rebuilder(inputs)
+    examples = [torch.empty_like(t).copy_(t.detach()) for t in tensors]  # laid out without gaps
     before = generator.get_state()
     notes = _Noting(generator)
     versions = [tensor._version for tensor in tensors]
@@ -141,7 +142,7 @@ def flat_graph(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's own, about stand-ins
             graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(
-                *(tensor.detach() for tensor in tensors),  # one given twice counts as two
+                *examples,  # one tensor given twice is two of them
                 *drawn,
             )
     except NotCompilable:
@@ -151,7 +152,7 @@ def flat_graph(
     _simplify(graph)
     return FlatGraph(
         function,
-        _compiled(graph, [*tensors, *drawn]) if compiled else graph,
+        _compiled(graph, [*examples, *drawn]) if compiled else graph,
         notes.draws,
         generator,
         rebuilders[-1],
@@ -238,7 +239,7 @@ class _Handing(TorchFunctionMode):
             )
 
 
-def _compiled(graph: torch.fx.GraphModule, tensors: list[Tensor]) -> Callable[..., list[Tensor]]:
+def _compiled(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..., list[Tensor]]:
     """By the compiler behind ``torch.compile``, without its guards: shapes and types are fixed."""
     from torch import _inductor
     from torch._guards import TracingContext, tracing
@@ -249,18 +250,33 @@ def _compiled(graph: torch.fx.GraphModule, tensors: list[Tensor]) -> Callable[..
     # Without shapes that might be symbols the compiler does not look for what it has compiled.
     context = TracingContext(FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True))
     # Calls between the kernels in C++ too: a tenth of a small step (on a GPU the queue hides them).
-    is_on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
+    is_on_cpu = all(tensor.device.type == "cpu" for tensor in examples)
     options = {"cpp_wrapper": is_on_cpu}
     try:
         with warnings.catch_warnings(), torch.no_grad(), tracing(context):
             warnings.simplefilter("ignore")  # PyTorch's own
-            return inductor.compile(graph, [tensor.detach() for tensor in tensors], options=options)
+            code = inductor.compile(graph, examples, options=options)
     except Exception as error:  # whatever the compilers say
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         raise NotCompilable(
             f"PyTorch's compiler gave up ({reason}); on a CPU it wants a C++ compiler, as the "
             "package g++ brings"
         ) from error
+
+    strides = [tensor.stride() for tensor in examples]
+
+    def run(*given: Tensor) -> list[Tensor]:
+        return code(*map(_strided, given, strides))
+
+    return run
+
+
+def _strided(tensor: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """Machine code walks through memory as it did when it was made."""
+    if tensor.stride() == strides:
+        return tensor
+    empty = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device)
+    return empty.copy_(tensor)
 
 
 def _simplify(graph: torch.fx.GraphModule) -> None:

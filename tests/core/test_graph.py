@@ -71,6 +71,18 @@ def test_what_is_compiled_is_found_again_and_not_taken_for_another(monkeypatch, 
     assert counters["inductor"]["fxgraph_cache_hit"] >= 1
 
 
+def test_machine_code_takes_inputs_that_lie_otherwise_in_memory():
+    def function(x):
+        return x.cumsum(0) * x
+
+    x = torch.arange(6.0).reshape(2, 3)
+    layouts = [x, x.T.contiguous().T, x[:1].expand(2, 3), torch.cat([x, x], 1)[:, ::2]]
+    for first in layouts:
+        graph = flat_graph(function, first, generator())
+        for y in layouts:
+            torch.testing.assert_close(graph(y), function(y))
+
+
 def test_one_tensor_given_twice_counts_as_two_inputs():
     """Traced as one, the difference would be nought for ever."""
     both = torch.ones(3)

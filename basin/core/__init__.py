@@ -3,6 +3,7 @@
 
 from basin.core.conditions import Given as Given
 from basin.core.conditions import first_rows as first_rows
+from basin.core.conditions import has_a_row_for_each as has_a_row_for_each
 from basin.core.conditions import repeated as repeated
 from basin.core.curvature import score_and_curvatures as score_and_curvatures
 from basin.core.curvature import score_and_hessian_diagonal as score_and_hessian_diagonal
@@ -86,6 +87,9 @@ from basin.core.tensors import normal_like as normal_like
 from basin.core.tensors import num_event_dimensions as num_event_dimensions
 from basin.core.threads import num_threads_for as num_threads_for
 from basin.core.threads import threads as threads
+from basin.core.trees import mapped as mapped
+from basin.core.trees import rebuilder as rebuilder
+from basin.core.trees import tensors_of as tensors_of
 from basin.core.types import Density as Density
 from basin.core.types import Energy as Energy
 from basin.core.types import Kernel as Kernel
@@ -95,6 +99,8 @@ from basin.core.types import NoisyEnergy as NoisyEnergy
 from basin.core.types import Objective as Objective
 from basin.core.types import Path as Path
 from basin.core.types import Schedule as Schedule
+from basin.core.types import Step as Step
+from basin.core.types import SteppedByGraphs as SteppedByGraphs
 from basin.core.types import Watched as Watched
 from basin.core.validation import all_finite as all_finite
 from basin.core.validation import batch_of_energies as batch_of_energies
@@ -136,6 +142,8 @@ __all__ = [
     "STABLE_TARGETS",
     "Schedule",
     "Smoothing",
+    "Step",
+    "SteppedByGraphs",
     "Watched",
     "all_finite",
     "antithetic",
@@ -166,6 +174,7 @@ __all__ = [
     "flat_graph",
     "floating_point",
     "gaussian_kernel",
+    "has_a_row_for_each",
     "hessian_vector_product",
     "hutchinson_laplacian",
     "in_unit_interval",
@@ -176,6 +185,7 @@ __all__ = [
     "kernel_object",
     "laplacian",
     "log_uniform_stratified",
+    "mapped",
     "neighbours_of",
     "noise_levels",
     "non_negative",
@@ -194,6 +204,7 @@ __all__ = [
     "random_coordinates",
     "random_signs_like",
     "real_number",
+    "rebuilder",
     "repeated",
     "repeats_values",
     "require_no_output_bias",
@@ -217,6 +228,7 @@ __all__ = [
     "stratified_uniform",
     "stream",
     "take_room",
+    "tensors_of",
     "threads",
     "true_false_or_none",
     "uniform_states",

@@ -77,10 +77,10 @@ def sample(
         progress: show a bar, or plain lines where standard error is not a terminal.
         keep: "last" keeps only the position after the last step, ``[chain, 1, *event]``.
         compile: put several steps into one machine-code graph (PyTorch's compiler, which on a CPU
-            wants a C++ compiler): half a minute before the first step, the first time on a
-            machine, then steps in a half to a tenth of the time (``docs/speed.md``). The random
-            numbers are the same, and draws agree in law. Warm-up is not compiled; paths are
-            refused.
+            wants a C++ compiler): up to a minute before the first step, the first time on a
+            machine, and about five seconds later; then steps in a half to a tenth of the time
+            (``docs/speed.md``). The random numbers are the same, and draws agree in law. Warm-up is
+            not compiled; paths are refused.
         check_step_size: for kernels without an accept step, warn where the step exceeds what the
             curvature of the energy allows, at the first or the last positions (about 20
             Hessian-vector products on 16 rows each).

@@ -65,7 +65,7 @@ def test_the_graph_takes_the_steps_of_the_kernel(uncompiled, kernel, energy):
 @pytest.mark.parametrize("energy", [GAUSSIAN, MIXTURE], ids=["gauss", "mix"])
 @pytest.mark.parametrize(
     "kernel",
-    [NUTS(0.05), NUTS(0.1, max_depth=3), NUTS(0.3, max_depth=1), NUTS(1.0)],
+    [NUTS(0.15), NUTS(0.1, max_depth=3), NUTS(0.3, max_depth=1), NUTS(1.0)],
     ids=["long paths", "paths cut short", "one point", "short paths"],
 )
 def test_graphs_of_several_points_grow_the_paths_of_the_kernel(uncompiled, kernel, energy):

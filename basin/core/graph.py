@@ -224,19 +224,25 @@ class _Handing(TorchFunctionMode):
             answer = next(self._answers)
             self.as_noted.append(args[0].detach().reshape(()) == answer)
             return answer
+        if func is Tensor.__float__ and _holds_stand_ins(args):
+            raise NotCompilable("float() takes a number out of a tensor; compute with the tensor")
         return func(*args, **kwargs)
 
     @staticmethod
     def _require_fixed_law(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """What a draw is made from must not come from the input, whose stand-in is not real."""
-        from torch._subclasses.fake_tensor import FakeTensor
-
-        if any(isinstance(tensor, FakeTensor) for tensor in tensors_of((args, kwargs))):
+        if _holds_stand_ins((args, kwargs)):
             name = getattr(func, "__name__", str(func))
             raise NotCompilable(
                 f"{name} draws random numbers whose law depends on the input; draw uniform or "
                 "normal ones and transform them"
             )
+
+
+def _holds_stand_ins(tree: Any) -> bool:
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    return any(isinstance(tensor, FakeTensor) for tensor in tensors_of(tree))
 
 
 def _compiled(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..., list[Tensor]]:

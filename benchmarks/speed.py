@@ -112,7 +112,7 @@ ITEMS = {
     },
     **{
         f"nuts_{target}": Item(
-            partial(work.no_u_turn, target, 60),
+            partial(work.no_u_turn, target, 60 if target != "funnel" else 20),
             f"NUTS, 20 chains, {name}",
             "effective draws" if target != "funnel" else "chain-steps",
             5.0,

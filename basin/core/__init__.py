@@ -83,6 +83,7 @@ from basin.core.streams import weights_generator as weights_generator
 from basin.core.tensors import event_mean_square as event_mean_square
 from basin.core.tensors import event_sum as event_sum
 from basin.core.tensors import expand_like as expand_like
+from basin.core.tensors import laid_out as laid_out
 from basin.core.tensors import normal_like as normal_like
 from basin.core.tensors import num_event_dimensions as num_event_dimensions
 from basin.core.threads import num_threads_for as num_threads_for
@@ -183,6 +184,7 @@ __all__ = [
     "is_enumerable",
     "is_own",
     "kernel_object",
+    "laid_out",
     "laplacian",
     "log_uniform_stratified",
     "mapped",

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from basin.core.tensors import laid_out
 from basin.core.trees import mapped, rebuilder, tensors_of
 
 __all__ = ["FlatGraph", "NotCompilable", "flat_graph"]
@@ -114,7 +115,7 @@ def flat_graph(
     from torch.fx.experimental.proxy_tensor import make_fx  # takes a second
 
     tensors, rebuilt_inputs = tensors_of(inputs), rebuilder(inputs)
-    examples = [torch.empty_like(t).copy_(t.detach()) for t in tensors]  # laid out without gaps
+    examples = [laid_out(t.detach(), _without_gaps(t)) for t in tensors]
     before = generator.get_state()
     notes = _Noting(generator)
     versions = [tensor._version for tensor in tensors]
@@ -239,6 +240,11 @@ class _Handing(TorchFunctionMode):
             )
 
 
+def _without_gaps(tensor: Tensor) -> tuple[int, ...]:
+    """Strides as they are, or of a tensor that has its own memory (an expanded one has not)."""
+    return torch.empty_like(tensor, device="meta").stride()
+
+
 def _holds_stand_ins(tree: Any) -> bool:
     from torch._subclasses.fake_tensor import FakeTensor
 
@@ -272,17 +278,9 @@ def _compiled(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[.
     strides = [tensor.stride() for tensor in examples]
 
     def run(*given: Tensor) -> list[Tensor]:
-        return code(*map(_strided, given, strides))
+        return code(*map(laid_out, given, strides))  # it walks as it did when it was made
 
     return run
-
-
-def _strided(tensor: Tensor, strides: tuple[int, ...]) -> Tensor:
-    """Machine code walks through memory as it did when it was made."""
-    if tensor.stride() == strides:
-        return tensor
-    empty = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device)
-    return empty.copy_(tensor)
 
 
 def _simplify(graph: torch.fx.GraphModule) -> None:

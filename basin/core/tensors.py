@@ -7,7 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["event_mean_square", "event_sum", "expand_like", "normal_like", "num_event_dimensions"]
+__all__ = [
+    "event_mean_square",
+    "event_sum",
+    "expand_like",
+    "laid_out",
+    "normal_like",
+    "num_event_dimensions",
+]
 
 
 def event_sum(x: Tensor) -> Tensor:
@@ -33,3 +40,10 @@ def expand_like(value: Tensor, x: Tensor) -> Tensor:
 def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal noise of the shape, dtype and device of ``x``."""
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+
+
+def laid_out(x: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """``x`` where its strides are these, else a copy with them: for kernels that never look."""
+    if x.stride() == strides:
+        return x
+    return torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)

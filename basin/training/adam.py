@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from basin.core.tensors import laid_out
+
 __all__ = ["Adam", "adam_update", "clipped"]
 
 _EPSILON = 1e-8
@@ -63,7 +65,8 @@ class Adam:
         self.count += 1
         torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
             [self.parameters[i] for i in used],
-            [_laid_out_like(p, g) for p in self.parameters if (g := p.grad) is not None],
+            # The kernel walks through memory; autograd takes care of strides.
+            [laid_out(g, p.stride()) for p in self.parameters if (g := p.grad) is not None],
             [self.first[i] for i in used],
             [self.second[i] for i in used],
             [],
@@ -131,10 +134,3 @@ def adam_update(
     first = first + (1 - betas[0]) * (gradient - first)
     second = betas[1] * second + (1 - betas[1]) * gradient * gradient
     return parameter - rate * first / (second.sqrt() / root + _EPSILON), first, second
-
-
-def _laid_out_like(parameter: Tensor, gradient: Tensor) -> Tensor:
-    """The kernel walks through memory and never looks at strides; autograd takes care of them."""
-    if gradient.stride() == parameter.stride():
-        return gradient
-    return torch.empty_like(parameter).copy_(gradient)

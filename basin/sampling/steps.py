@@ -40,9 +40,10 @@ def compiled_steps(
     Raises:
         NotCompilable: the kernel or the energy cannot be written as a graph.
     """
-    inner = getattr(kernel, "kernel", None)
-    if isinstance(inner, SteppedByGraphs):
-        raise NotCompilable(f"the numbers decide how long a step of {type(inner).__name__} is")
+    inner = kernel
+    while (inner := getattr(inner, "kernel", None)) is not None:
+        if isinstance(inner, SteppedByGraphs):
+            raise NotCompilable(f"the numbers decide how long a step of {type(inner).__name__} is")
     if isinstance(kernel, SteppedByGraphs):
         return _steps(kernel.compiled_step(energy, state, generator), state, generator, num_steps)
     graph, together = chain_graph(energy, kernel, state, generator, num_steps)

@@ -15,6 +15,7 @@ from basin.samplers import (
     Barker,
     Langevin,
     ParallelTempering,
+    Reflected,
     UnderdampedLangevin,
     nuts,
 )
@@ -76,6 +77,8 @@ def test_a_kernel_that_holds_one_whose_paths_have_their_own_lengths_is_refused()
     kernel = ParallelTempering(NUTS(0.3), (1.0, 2.0))
     with pytest.raises(ValueError, match="compile must be False for ParallelTempering on Gaussian"):
         sample(GAUSSIAN, kernel, torch.zeros(4, 2), num_steps=4, compile=True)
+    with pytest.raises(ValueError, match="compile must be False for Reflected on Gaussian"):
+        sample(GAUSSIAN, Reflected(kernel), torch.ones(4, 2), num_steps=4, compile=True)
 
 
 def test_a_path_is_refused():

@@ -116,6 +116,8 @@ from basin.core.validation import real_number as real_number
 from basin.core.validation import same_event_shape as same_event_shape
 from basin.core.validation import seed_number as seed_number
 from basin.core.validation import true_false_or_none as true_false_or_none
+from basin.core.wide_rows import MAX_NUMBERS as MAX_NUMBERS
+from basin.core.wide_rows import num_rows_that_fit as num_rows_that_fit
 from basin.core.wrapped import Penalised as Penalised
 from basin.core.wrapped import penalised_rows as penalised_rows
 
@@ -129,6 +131,7 @@ __all__ = [
     "LEAPS",
     "Learned",
     "Loss",
+    "MAX_NUMBERS",
     "Neighbours",
     "NoiseLevels",
     "NoisyEnergy",
@@ -193,6 +196,7 @@ __all__ = [
     "non_negative",
     "normal_like",
     "num_event_dimensions",
+    "num_rows_that_fit",
     "num_threads_for",
     "number_of_states",
     "one_hot",

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from basin.core.types import Density
+from basin.core.wide_rows import num_rows_that_fit
 from basin.report.formatting import plain_text
 
 __all__ = ["Missing", "RunRecord", "collect"]
@@ -32,7 +33,6 @@ Part = Literal["model", "history", "checks", "samples", "data", "truth"]
 MAX_ROWS = 5_000  # enough for a scatter plot, few enough for a page of a megabyte
 MAX_TRAIN_ROWS = 20_000  # rows searched for nearest neighbours
 MAX_BYTES = 2_000_000_000  # of samples.npz unpacked: a small file may hide a huge array
-MAX_VALUES = 20_000_000  # numbers held of each array: 10^5 columns still fit in memory
 
 
 @dataclass(frozen=True)
@@ -248,8 +248,7 @@ def _with_data(record: RunRecord, dataset: Any) -> RunRecord:
         if density is not None:
             return _rows(_numpy(density.sample(2_000, generator)))
         train: Any = getattr(dataset, "train", None)
-        width = max(math.prod(train.event_shape), 1)
-        wanted = max(min(MAX_TRAIN_ROWS, MAX_VALUES // width), 1)
+        wanted = num_rows_that_fit(MAX_TRAIN_ROWS, train.event_shape)
         if train.num_rows is not None and train.num_rows <= wanted:
             return _numpy(train.take(0, train.num_rows))
         return _numpy(train.draw(wanted, generator))
@@ -347,8 +346,7 @@ def _lacking(record: RunRecord, about: Part, sentence: str) -> RunRecord:
 def _rows(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "fiub" or array.ndim == 0:
         raise ValueError(f"an array of numbers is needed, got {array.dtype} {array.shape}")
-    width = max(math.prod(array.shape[1:]), 1)
-    return np.asarray(array[: max(min(MAX_ROWS, MAX_VALUES // width), 1)], dtype=np.float32)
+    return np.asarray(array[: num_rows_that_fit(MAX_ROWS, array.shape[1:])], dtype=np.float32)
 
 
 def _numpy(x: Any) -> np.ndarray:

@@ -44,6 +44,7 @@ from basin.core.discrete import corrupted
 from basin.core.streams import stream
 from basin.core.types import Density
 from basin.core.validation import seed_number
+from basin.core.wide_rows import num_rows_that_fit
 from basin.datasets.load import Dataset
 from basin.datasets.rows import FreshDraws, Rows
 from basin.energies.composed.standardised import Standardised, core_energy
@@ -111,7 +112,6 @@ _NUM_SAMPLES = 2000
 _NUM_HELD_OUT = 2000  # drawn from a density, or taken at most from a table, for tests on pairs
 _NUM_DRAWS = 20_000  # from a density, for means
 _NUM_TRAINING_ROWS = 100_000  # at most, for nearest rows and for the Gaussian beside the model
-_NUM_NUMBERS = 20_000_000  # at most, rows times coordinates, of any rows that are measured
 _NUM_LEVELS = 5  # of the ladder, for the loss by level
 _NUM_PAIRED = 1000  # rows each where all pairs count once a permutation
 _NUM_NEIGHBOURS = 300  # rows each where neighbours are found anew for every permutation
@@ -188,7 +188,7 @@ def evaluate(
                 "mode_weights",
                 lambda: mode_weights(drawn, truth, subject.generator, about=subject.about),
             )
-        samples = samples[: _at_most(len(samples), run.event_shape)]
+        samples = samples[: num_rows_that_fit(len(samples), run.event_shape)]
         if subject.held_out is not None:
             _on_samples(made, subject, subject.held_out, samples)
     if subject.held_out is not None and run.num_states is None:
@@ -299,7 +299,7 @@ class _Subject:
             elif is_isotropic:
                 truth = density.blurred(run.sigma * float(scale.flatten()[0]))
         elif held_out is not None:
-            held_out = held_out[: _at_most(10 * _NUM_HELD_OUT, run.event_shape)].cpu()
+            held_out = held_out[: num_rows_that_fit(10 * _NUM_HELD_OUT, run.event_shape)].cpu()
         return cls(
             run=run,
             energy=run.energy_at(),
@@ -359,7 +359,7 @@ class _Subject:
 
     def training_rows(self) -> Tensor:
         """All rows of a small table, a random part of a large one, in the user's units."""
-        most = _at_most(_NUM_TRAINING_ROWS, self.event_shape)
+        most = num_rows_that_fit(_NUM_TRAINING_ROWS, self.event_shape)
         if self.train.num_rows is not None and self.train.num_rows <= most:
             return self.train.take(0, self.train.num_rows).cpu()
         return self.train.draw(min(most, _NUM_DRAWS), self.generator).cpu()
@@ -751,12 +751,7 @@ def _samples_of(run: Run, seed: int) -> Tensor:
         )
         if rows is not None and same_level and tuple(rows.shape[1:]) == run.event_shape:
             return rows
-    return run.sample(_at_most(_NUM_SAMPLES, run.event_shape), seed=seed).cpu()
-
-
-def _at_most(num_rows: int, event_shape: Sequence[int]) -> int:
-    """Fewer where rows are wide: each check holds some copies of them, in float64."""
-    return max(1, min(num_rows, _NUM_NUMBERS // max(1, math.prod(event_shape))))
+    return run.sample(num_rows_that_fit(_NUM_SAMPLES, run.event_shape), seed=seed).cpu()
 
 
 def _device(energy: torch.nn.Module) -> torch.device:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 
 import numpy as np
 import pytest
 
 import basin
-from basin.cli import train, wide_rows
+from basin.cli import train
 from basin.cli.main import main
 from basin.cli.wide_rows import rows_that_fit
+from basin.core import wide_rows
 from basin.report.explorer import plane
 
 WIDTH = 250
@@ -22,8 +22,6 @@ OPTIONS = ["--objective", "DenoisingScoreMatching", "--energy.hidden", "8", "--n
 def table(tmp_path, monkeypatch):
     """As if 250 columns were 100,000, which no test can bear: 40 rows fit, no map is drawn."""
     monkeypatch.setattr(wide_rows, "MAX_NUMBERS", 40 * WIDTH)
-    measuring = importlib.import_module("basin.training.evaluate")
-    monkeypatch.setattr(measuring, "_NUM_NUMBERS", 40 * WIDTH)
     monkeypatch.setattr(plane, "MAX_COLUMNS", WIDTH - 1)
     path = tmp_path / "wide.npy"
     rows = np.random.default_rng(0).normal(size=(200, WIDTH)).astype(np.float32)

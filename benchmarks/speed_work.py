@@ -25,7 +25,7 @@ from basin.training.adam import Adam
 from basin.training.history import History
 from basin.training.loop import Loop, TrainingState, learned_parts
 from basin.training.settings import Settings
-from basin.training.step import by_autograd, by_graph
+from basin.training.step import by_autograd, by_graph, together
 
 SIGMA = 0.1
 
@@ -196,12 +196,13 @@ def our_training(energy, objective, rows, batch, steps, compiled=False):
     table = basin.datasets.TensorRows(rows)
 
     def run():
-        last = state.step + steps
         settings = Settings(
-            num_steps=last,
+            num_steps=state.step + steps,
             batch_size=batch,
             learning_rate=1e-3,
             learning_rate_schedule="constant",
+            evaluate_every=steps,
+            checkpoint_every=steps,
             gradient_clip=None,
             ema_decay=None,
         )
@@ -215,6 +216,7 @@ def our_training(energy, objective, rows, batch, steps, compiled=False):
             history=History(None),
             checkpoint_folder=None,
             report=lambda step, record: None,
+            together=together(energy, settings) if compiled else 1,
         )
         with threads(num_threads_for(energy, batch)):  # as basin.fit does
             loop.run(state)

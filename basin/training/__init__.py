@@ -56,11 +56,14 @@ from basin.training.run import NotNormalisedError as NotNormalisedError
 from basin.training.run import Run as Run
 from basin.training.run import load as load
 from basin.training.settings import Settings as Settings
+from basin.training.step import Asked as Asked
+from basin.training.step import Found as Found
 from basin.training.step import Proposal as Proposal
 from basin.training.step import Propose as Propose
 from basin.training.step import by_autograd as by_autograd
 from basin.training.step import by_graph as by_graph
 from basin.training.step import pays_to_compile as pays_to_compile
+from basin.training.step import together as together
 from basin.training.trend import Trend as Trend
 from basin.training.trend import loss_curves as loss_curves
 from basin.training.trend import series as series
@@ -70,9 +73,11 @@ from basin.training.writable import require_writable as require_writable
 
 __all__ = [
     "Adam",
+    "Asked",
     "CHECKS",
     "EventFile",
     "FORMAT",
+    "Found",
     "History",
     "LOCK",
     "LOG_Z_METHODS",
@@ -130,6 +135,7 @@ __all__ = [
     "series",
     "sigma_by_likelihood",
     "stated_by_objective",
+    "together",
     "trend",
     "write_checkpoint",
     "write_config",

@@ -80,12 +80,6 @@ class Adam:
             maximize=ascend,
         )
 
-    def pace(self, learning_rate: float) -> tuple[float, float]:
-        """``(rate / (1 - b1^t), sqrt(1 - b2^t))`` of the next step, for :func:`adam_update`."""
-        t = float(self.count) + 1
-        first, second = self.betas
-        return learning_rate / (1 - first**t), math.sqrt(1 - second**t)
-
     def tensors(self) -> dict[str, Tensor]:
         """Moments and the count by name."""
         moments = {"first": self.first, "second": self.second}
@@ -118,19 +112,25 @@ def adam_update(
     gradient: Tensor,
     first: Tensor,
     second: Tensor,
-    pace: tuple[Tensor, Tensor],
+    count: Tensor,
+    rate: Tensor,
     betas: tuple[float, float],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``(w, m, v)`` after one step down ``gradient``; ``pace`` as :meth:`Adam.pace` says it.
+    """``(w, m, v)`` after step t = ``count`` (from 1) down ``gradient``.
 
     Example:
-        >>> w, zero = torch.tensor([1.0]), torch.tensor([0.0])
-        >>> rate, root = Adam([], (0.9, 0.99)).pace(0.1)
-        >>> pace = torch.tensor(rate), torch.tensor(root)
-        >>> adam_update(w, torch.tensor([7.0]), zero, zero, pace, (0.9, 0.99))[0]  # a step of 0.1
+        >>> w, zero, one = torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor(1.0)
+        >>> rate, betas = torch.tensor(0.1), (0.9, 0.99)
+        >>> adam_update(w, torch.tensor([7.0]), zero, zero, one, rate, betas)[0]  # a step of 0.1
         tensor([0.9000])
     """
-    rate, root = pace
     first = first + (1 - betas[0]) * (gradient - first)
     second = betas[1] * second + (1 - betas[1]) * gradient * gradient
+    rate = rate / _one_less_power(betas[0], count)
+    root = _one_less_power(betas[1], count).sqrt()
     return parameter - rate * first / (second.sqrt() / root + _EPSILON), first, second
+
+
+def _one_less_power(beta: float, count: Tensor) -> Tensor:
+    """``1 - beta^t``, to the last digit of float32 too, where ``beta^t`` is nearly one."""
+    return -torch.expm1(count * math.log(beta)) if beta else torch.ones_like(count)

@@ -1,6 +1,6 @@
 """The one training loop: any objective, any energy.
 
-    draw a batch -> propose: loss, gradient, clipped -> take: Adam, average        until num_steps
+    draw batches -> propose: loss, gradient, clipped -> take: Adam, average        until num_steps
 
 The state is explicit (:class:`TrainingState`) and all of it goes into a checkpoint, so a resumed
 run is bit-identical to an uninterrupted one on the same machine.
@@ -29,7 +29,7 @@ from basin.training.checkpoint import checkpoints, latest_checkpoint, write_chec
 from basin.training.errors import TrainingDiverged, TrainingInterrupted
 from basin.training.history import History
 from basin.training.settings import Settings
-from basin.training.step import Propose
+from basin.training.step import Asked, Found, Propose
 
 __all__ = ["LearnedPart", "Loop", "TrainingState", "learned_parts"]
 
@@ -131,7 +131,8 @@ class Loop:
 
     Args:
         objective: what is minimised.
-        propose: ``propose(objective, state, batch, rate, clip)``: the next step, not yet taken.
+        propose: ``propose(state, asked)``: the next steps, one after the other or some at once, not
+            yet taken.
         draw: ``draw(n, generator) -> [n, *event]`` in the energy's coordinates, on its device.
         validation: fixed held-out rows in the same coordinates, or None.
         is_finite_table: early stopping and best weights apply (a table can be learned by heart).
@@ -143,6 +144,8 @@ class Loop:
             the conditions of a batch out of it.
         on_evaluation: called after each evaluation with the module whose weights would be used
             now and the record; its time is not counted in ``seconds``.
+        together: steps that are proposed at once; a divisor of what ``settings`` says of the run's
+            length and of its evaluations and checkpoints.
     """
 
     objective: Objective
@@ -156,6 +159,7 @@ class Loop:
     report: Callable[[int, dict[str, Any]], None]
     bind: Callable[[nn.Module, Tensor], tuple[Any, Tensor]] = lambda energy, rows: (energy, rows)
     on_evaluation: Callable[[nn.Module, dict[str, Any]], None] | None = None
+    together: int = 1
 
     def __post_init__(self) -> None:
         self._objective = self.objective  # or a calmer one, after a recovery
@@ -173,7 +177,7 @@ class Loop:
             self._save(state)
         with _deferred_interrupt() as interrupted:
             while state.step < self.settings.num_steps:
-                if not self._step(state):
+                if not self._advance(state):
                     continue  # went back to the last good state
                 if state.step % to_evaluation == 0:
                     last = self._evaluate(state, time.perf_counter() - started)
@@ -194,32 +198,39 @@ class Loop:
         self._save(state)
         return f"ran all {state.step} steps"
 
-    def _step(self, state: TrainingState) -> bool:
-        """One optimiser step; False when it went wrong and the last good state came back."""
+    def _advance(self, state: TrainingState) -> bool:
+        """The next steps; False when one went wrong and the last good state came back."""
         settings, objective = self.settings, self._objective
-        batch = self.draw(settings.batch_size, state.generators["rows"])
-        rate = self._learning_rate(state)
-        loss, norms, take = self.propose(objective, state, batch, rate, settings.gradient_clip)
-        value = float(loss.value.detach())
-        terms = {name: float(term) for name, term in loss.terms.items()}
-        fault = _fault(objective, value, max(norms, key=_largest), terms)
-        if fault:
-            self._recover_or_stop(state, fault)
-            return False
-        take()
-        state.objective_state = loss.state
-        state.step += 1
+        # A run that another version left in between finds its way back one by one.
+        steps = range(self.together if state.step % self.together == 0 else 1)
+        batches = [self.draw(settings.batch_size, state.generators["rows"]) for _ in steps]
+        rates = [self._learning_rate(state, ahead) for ahead in steps]
+        asked = Asked(objective, batches, rates, settings.gradient_clip)
+        for found, objective_state, take in self.propose(state, asked):
+            for step, of_step in enumerate(found, state.step + 1):
+                fault = _fault(objective, of_step)
+                if fault:
+                    self._recover_or_stop(state, step, fault)
+                    return False
+            take()
+            state.objective_state = objective_state
+            state.step += len(found)
+            for of_step in found:
+                self._sum_up(state, of_step)
+        return True
+
+    @staticmethod
+    def _sum_up(state: TrainingState, found: Found) -> None:
         sums = state.sums
-        for name, number in (("loss", value), ("gradient_norm", norms[0])):
+        for name, number in (("loss", found.loss), ("gradient_norm", found.norms[0])):
             sums[name] = sums.get(name, 0.0) + number
-        for name, number in terms.items():
+        for name, number in found.terms.items():
             key = f"terms.{name}"
             sums[key] = sums.get(key, 0.0) + number
         state.num_summed += 1
-        return True
 
-    def _learning_rate(self, state: TrainingState) -> float:
-        return self.settings.learning_rate_at(state.step) * state.learning_rate_factor
+    def _learning_rate(self, state: TrainingState, ahead: int = 0) -> float:
+        return self.settings.learning_rate_at(state.step + ahead) * state.learning_rate_factor
 
     def _evaluate(self, state: TrainingState, seconds: float) -> dict[str, Any]:
         """Means since the last record, and the held-out loss of both weights on fixed noise."""
@@ -305,8 +316,8 @@ class Loop:
         _, tensors, record = latest_checkpoint(self.checkpoint_folder)
         return tensors, record
 
-    def _recover_or_stop(self, state: TrainingState, fault: str) -> None:
-        where = f"{type(self.objective).__name__}, step {state.step + 1}: {fault}"
+    def _recover_or_stop(self, state: TrainingState, step: int, fault: str) -> None:
+        where = f"{type(self.objective).__name__}, step {step}: {fault}"
         good = self._last_good()
         if state.recoveries < self.settings.recover and good is not None:
             recoveries, factor = state.recoveries + 1, state.learning_rate_factor / 2
@@ -356,8 +367,9 @@ def _largest(norm: float) -> float:
     return norm if math.isfinite(norm) else math.inf
 
 
-def _fault(objective: Objective, value: float, norm: float, terms: Mapping[str, float]) -> str:
+def _fault(objective: Objective, found: Found) -> str:
     """What is wrong with a step, in words; empty when nothing is."""
+    value, terms, norm = found.loss, found.terms, max(found.norms, key=_largest)
     alarm = objective.alarm(terms) if isinstance(objective, Watched) else ""
     if alarm:
         return alarm  # it names the cause of what may not be finite any more

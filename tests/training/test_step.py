@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -12,17 +13,23 @@ import torch
 
 import basin
 from basin.core import graph as graphs
+from basin.core.describe import describe
 from basin.datasets import TwoMoons
 from basin.energies import MLP
 from basin.objectives import DenoisingScoreMatching, LearnedStein, NoiseContrastiveEstimation
-from basin.training import TrainingDiverged, load, resume
+from basin.training import TrainingDiverged, TrainingInterrupted, load, resume
 from basin.training import step as steps
 from basin.training.adam import Adam
 from basin.training.average import WeightAverage
 from basin.training.settings import Settings
-from basin.training.step import pays_to_compile
+from basin.training.step import Asked, by_autograd, pays_to_compile, together
 
-FEW = {"num_steps": 12, "evaluate_every": 4, "batch_size": 64}
+FEW = {
+    "num_steps": 12,
+    "evaluate_every": 4,
+    "checkpoint_every": 4,
+    "batch_size": 64,
+}  # four a graph
 
 
 @pytest.fixture
@@ -41,7 +48,8 @@ def losses(run):
 
 def trained(compile, objective=None, **settings):
     objective = objective or DenoisingScoreMatching(0.2)
-    return basin.fit(MLP(2, (16,)), TwoMoons(), objective, compile=compile, **FEW, **settings)
+    settings = {**FEW, **settings}
+    return basin.fit(MLP(2, (16,)), TwoMoons(), objective, compile=compile, **settings)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +93,7 @@ def test_a_fault_is_found_at_its_step_and_recovered_from(uncompiled, tmp_path):
             trained(compile, BreaksAtSeven(0.2), recover=1, out=out)
         history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
         events = [record["event"] for record in history if "event" in record]
-        assert "went back to step 6" in events[0]  # of the last checkpoint
+        assert "went back to step 4" in events[0]  # of the last checkpoint
         told.append((str(stopped.value).replace(str(out), ""), events))
     assert told[0] == told[1]
 
@@ -103,16 +111,21 @@ def test_a_step_moves_nothing_before_it_is_taken():
         average=average,
         step=0,
     )
-    propose = steps._GraphStep(objective, lambda *given: given, state, x, compiled=False)
+
+    def asked(x):
+        return Asked(objective, [x, x], [0.1, 0.1], 1.0)
+
+    propose = steps._GraphSteps(lambda *given: given, state, asked(x), compiled=False)
 
     def kept():
         moments = optimizer.tensors().values()
         return [t.detach().clone() for t in (*energy.parameters(), *moments)]
 
     before = kept()
-    wrong = propose(objective, state, x * float("nan"), 0.1, 1.0)
+    (wrong,) = propose(state, asked(x * float("nan")))
     assert all(torch.equal(a, b) for a, b in zip(kept(), before, strict=True))
-    propose(objective, state, x, 0.1, 1.0).take()
+    (right,) = propose(state, asked(x))
+    right.take()
     after = kept()
     assert not any(torch.equal(a, b) for a, b in zip(after, before, strict=True))
     assert all(bool(t.isfinite().all()) for t in after)
@@ -121,7 +134,7 @@ def test_a_step_moves_nothing_before_it_is_taken():
 
 
 def test_a_compiled_run_differs_by_rounding():
-    compiled, plain = trained(True), trained(False)
+    compiled, plain = (trained(choice, checkpoint_every=2) for choice in (True, False))
     assert losses(compiled) == pytest.approx(losses(plain), rel=1e-4)
     assert compiled.config["compiled"] is True
     assert plain.config["compiled"] is False
@@ -131,25 +144,24 @@ def test_a_compiled_run_differs_by_rounding():
 
 def test_resuming_goes_on_as_the_run_began(uncompiled, tmp_path, monkeypatch):
     made = []
-    step = steps._GraphStep
+    step = steps._GraphSteps
 
     class Counted(step):
-        def __init__(self, *arguments):
-            made.append(1)
-            super().__init__(*arguments)
+        def __init__(self, *arguments, compiled=True):
+            made.append(compiled)
+            super().__init__(*arguments, compiled=compiled)
 
-    monkeypatch.setattr(steps, "_GraphStep", Counted)
+    monkeypatch.setattr(steps, "_GraphSteps", Counted)
     whole = trained(True, out=tmp_path / "whole")
-    stops = {"checkpoint_every": 4, "out": tmp_path / "part"}
 
     def stop(energy, record):
         if record["step"] == 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trained(True, on_evaluation=stop, **stops)
+        trained(True, on_evaluation=stop, out=tmp_path / "part")
     again = resume(tmp_path / "part", TwoMoons())
-    assert len(made) == 3
+    assert made == [False, True] * 3
     assert losses(again)[-1] == losses(whole)[-1]
 
 
@@ -184,6 +196,55 @@ def test_auto_decides_by_sizes():
     assert not pays_to_compile(energy, 1024, 4000)
     assert pays_to_compile(energy, 1024, 200_000)
     assert pays_to_compile(MLP(2, (1024, 1024)), 1024, 20_000)
+
+
+def test_steps_together_divide_what_lies_between_looks_at_the_run():
+    def settings(evaluate, checkpoint, num_steps=12, rows=64):
+        return Settings(
+            num_steps=num_steps,
+            evaluate_every=evaluate,
+            checkpoint_every=checkpoint,
+            batch_size=rows,
+        )
+
+    energy = MLP(2)
+    assert together(energy, settings(4, 4)) == 4
+    assert together(energy, settings(4, 6)) == 2
+    assert together(energy, settings(4, 4, num_steps=13)) == 1
+    assert together(energy, settings(100, 1000, num_steps=4000)) == 5
+    assert together(energy, settings(100, 1000, num_steps=4000, rows=4096)) == 1  # long ones
+
+
+def test_a_long_list_is_one_graph_a_step(uncompiled, monkeypatch):
+    whole = trained(True)
+    monkeypatch.setattr(steps, "_SHORT_LIST", 10)
+    assert losses(trained(True)) == losses(whole)
+
+
+class Interrupted(DenoisingScoreMatching):
+    """Someone presses Ctrl-C in its first step."""
+
+    def __call__(self, energy, x, state, generator):
+        signal.raise_signal(signal.SIGINT)
+        return super().__call__(energy, x, state, generator)
+
+
+def test_a_run_that_stopped_between_takes_single_steps_to_the_next_look(
+    uncompiled, tmp_path, monkeypatch
+):
+    """One of an earlier version may have stopped after any step."""
+    fit = importlib.import_module("basin.training.fit")
+    whole = trained(True)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(fit, "together", lambda *sizes: 1)
+        earlier.setattr(fit, "by_graph", lambda bind, on_failure: by_autograd(bind))
+        with pytest.raises(TrainingInterrupted, match="after step 1"):
+            trained(True, Interrupted(0.2), out=tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    told = json.loads(config.read_text()) | {"objective": describe(DenoisingScoreMatching(0.2))}
+    config.write_text(json.dumps(told))
+    again = resume(tmp_path / "run", TwoMoons())
+    assert losses(again) == pytest.approx(losses(whole), rel=1e-5)
 
 
 def test_a_state_that_counts_in_numbers_is_refused(uncompiled):

@@ -138,11 +138,11 @@ def fit(
             learning rate (logged in the history) before it stops the run.
         num_threads: threads of the training steps on a CPU; None takes one for small networks and
             torch's own number for large ones.
-        compile: make one machine-code graph of the training step (PyTorch's compiler, which
-            on a CPU wants a C++ compiler): up to a minute at the first step, then steps in about two
-            thirds of the time, small ones in half. "auto" does so where the sizes say that the run
-            takes minutes, and goes on without where it cannot; True stops there. Compiled and not,
-            the random numbers are the same and results differ by rounding.
+        compile: make one machine-code graph of the training step, or of five small ones (PyTorch's
+            compiler, which on a CPU wants a C++ compiler): up to a minute at the first step, then
+            steps in about two thirds of the time, small ones in half. "auto" does so where the
+            sizes say that the run takes minutes, and goes on without where it cannot; True stops
+            there. Compiled and not, the random numbers are the same and results differ by rounding.
         seed: of batches and noise. Same seed, same machine: the same bits.
         out: new run folder; None keeps everything in memory.
         overwrite: empty ``out`` first if it holds another run; after all checks of the input.

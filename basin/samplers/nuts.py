@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -52,8 +52,9 @@ _UNTIL_LEARNED = DiagonalMetric()
 # departure copies what stays.
 _WORTH_LEAVING = 8
 
-# Enough to hide what a call costs; each takes about four seconds to compile.
+# Enough to hide what a call costs; each graph takes about four seconds to compile.
 _POINTS_IN_A_GRAPH = 4
+_DOUBLINGS_TO_BEGIN = 2  # in one graph, of three points: hardly a path is shorter
 
 
 class NUTSInfo(NamedTuple):
@@ -128,8 +129,10 @@ class NUTS(Kernel):
         self, energy: Energy, state: GradientState, generator: torch.Generator
     ) -> tuple[GradientState, NUTSInfo]:
         parts = _Parts(
+            _begun,
             partial(_doubled, energy, self.inverse_mass, self.step_size),
             partial(_grown, energy, self.inverse_mass),
+            doublings_to_begin=0,
             points_at_once=1,
             may_leave=not has_a_row_for_each(energy),
         )
@@ -138,30 +141,39 @@ class NUTS(Kernel):
     def compiled_step(
         self, energy: Energy, state: GradientState, generator: torch.Generator
     ) -> Step:
-        """The same step, its points grown by graphs of up to four of them.
+        """The same step, its points grown by graphs of three and four of them.
 
         All chains stay in the batch, as shapes are fixed: one that has stopped is carried on, and
         what it does there is forgotten. A graph is made when a path first gets so long.
         """
+        doubled = partial(_doubled, energy, self.inverse_mass, self.step_size)
+        depths = range(min(_DOUBLINGS_TO_BEGIN, self.max_depth))
+
+        def begun(start: PhasePoint, *uniforms: Tensor) -> _Path:
+            return reduce(doubled, uniforms, _begun(start))
+
         parts = _Parts(
-            _graphs(partial(_doubled, energy, self.inverse_mass, self.step_size), generator),
+            _graphs(begun, generator),
+            _graphs(doubled, generator),
             _graphs(partial(_grown, energy, self.inverse_mass), generator),
+            doublings_to_begin=len(depths),
             points_at_once=_POINTS_IN_A_GRAPH,
             may_leave=False,
         )
-        path = _begun(PhasePoint(state, torch.zeros_like(state.position)))
-        parts.doubled(path, torch.zeros_like(path.log_weight).repeat(3, 1))  # can it be one?
+        nothing = [state.energy.new_zeros(2**d + 2, *state.energy.shape) for d in depths]
+        parts.begun(PhasePoint(state, torch.zeros_like(state.position)), *nothing)  # can it be one?
         return partial(self._step, parts)
 
     def _step(
         self, parts: _Parts, state: GradientState, generator: torch.Generator
     ) -> tuple[GradientState, NUTSInfo]:
-        path = _begun(PhasePoint(state, normal_like(state.position, generator)))
-        transition = _Transition(self.step_size, parts, path, generator)
-        for depth in range(self.max_depth):
-            path = transition.doubled(path, depth)
+        start = PhasePoint(state, normal_like(state.position, generator))
+        transition = _Transition(self.step_size, parts, start, generator)
+        path = transition.begun()
+        for depth in range(parts.doublings_to_begin, self.max_depth):
             if not bool(path.may_grow.any()):
                 break
+            path = transition.doubled(path, depth)
         return transition.result(path)
 
     def shortest(self) -> NUTS:
@@ -324,10 +336,13 @@ def _progression(new: Tensor, old: Tensor) -> Tensor:
 class _Parts(NamedTuple):
     """How paths grow."""
 
+    begun: Callable[..., _Path]
+    """As :func:`_begun`, and doubled ``doublings_to_begin`` times, each by uniform numbers."""
     doubled: Callable[[_Path, Tensor], _Path]
     """As :func:`_doubled`, by ``points_at_once`` at most."""
     grown: Callable[[_Half, _Tally, Tensor, Tensor], tuple[_Half, _Tally, MomentumPath]]
     """As :func:`_grown`, by ``points_at_once``."""
+    doublings_to_begin: int
     points_at_once: int
     """A power of two."""
     may_leave: bool
@@ -338,14 +353,19 @@ class _Transition:
     """One step of all chains: draws its numbers, and lets paths that have ended leave the batch."""
 
     def __init__(
-        self, step_size: float, parts: _Parts, path: _Path, generator: torch.Generator
+        self, step_size: float, parts: _Parts, start: PhasePoint, generator: torch.Generator
     ) -> None:
-        self._step_size, self._parts = step_size, parts
+        self._step_size, self._parts, self._start = step_size, parts, start
         # Chains of one step draw unlike numbers of times; a stream of its own for each step keeps
         # what a chain draws in the next one apart from how long the others grow in this one.
         self._draws = branch(generator)
-        self._like = path.log_weight
+        self._like = start.state.energy
         self._ended: list[_Path] = []
+
+    def begun(self) -> _Path:
+        """The paths of all chains."""
+        depths = range(self._parts.doublings_to_begin)
+        return self._parts.begun(self._start, *(self._uniforms(2**d + 2) for d in depths))
 
     def doubled(self, path: _Path, depth: int) -> _Path:
         """The paths with new halves of 2^``depth`` points."""
@@ -398,11 +418,11 @@ class _Transition:
         self._ended.append(_take(path, _places(~stays)))
         return _take((path, others), _places(stays))
 
-    def _uniforms(self, count: int, chain: Tensor) -> Tensor:
+    def _uniforms(self, count: int, chain: Tensor | None = None) -> Tensor:
         """So many numbers in [0, 1) for each of ``chain``, ``[count, rows]``: drawn for all."""
         size, dtype, device = (count, *self._like.shape), self._like.dtype, self._like.device
         drawn = torch.rand(size, generator=self._draws, dtype=dtype, device=device)
-        return drawn if len(chain) == len(self._like) else drawn[:, chain]
+        return drawn if chain is None or len(chain) == len(self._like) else drawn[:, chain]
 
 
 def _graphs(function: Callable[..., Any], generator: torch.Generator) -> Callable[..., Any]:

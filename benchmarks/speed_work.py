@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from copy import deepcopy
 from functools import cache, partial
 
 import torch
@@ -134,24 +135,21 @@ TARGETS = {
 }
 
 
-class Conv(nn.Module):
-    """1 x 28 x 28 -> energy, four strided convolutions, 296,305 weights."""
+class PlainConv(nn.Module):
+    """1 x 28 x 28 -> energy, four strided convolutions, as a notebook writes it."""
 
-    def __init__(self):
+    def __init__(self, energy):
         super().__init__()
-        layers, before = [], 1
-        for channels in (32, 64, 128, 176):
-            layers += [nn.Conv2d(before, channels, 3, 2, 1), nn.Softplus()]
-            before = channels
-        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * before, 1))
+        copy = deepcopy(energy)
+        layers = [part for layer in copy.layers for part in (layer, nn.Softplus())]
+        self.net = nn.Sequential(*layers, nn.Flatten(), copy.output)
 
     def forward(self, x):
         return self.net(x).squeeze(-1)
 
 
-def seeded(make):
-    torch.manual_seed(0)
-    return make()
+def our_conv():
+    return basin.energies.Conv((1, 28, 28), (32, 64, 128, 176), "softplus")
 
 
 def for_torchebm(module):
@@ -402,24 +400,24 @@ def persistent(steps):
 def convolutional(steps):
     """Denoising score matching of a convolutional energy on 1 x 28 x 28, batch 64."""
     rows = torch.rand(1024, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    modules = [seeded(Conv) for _ in range(5)]
+    plain = [PlainConv(our_conv()) for _ in range(3)]
     objective = basin.objectives.DenoisingScoreMatching(
         0.3, antithetic=False, posterior_mean=False, num_noised=None
     )
     work = {
-        "basin": our_training(modules[0], objective, rows, 64, steps),
-        "basin, compiled": our_training(modules[1], objective, rows, 64, steps, compiled=True),
+        "basin": our_training(our_conv(), objective, rows, 64, steps),
+        "basin, compiled": our_training(our_conv(), objective, rows, 64, steps, compiled=True),
         "plain": torch_loop(
-            partial(plain_denoising, modules[2], 0.3), modules[2], loaded(rows, 64), steps
+            partial(plain_denoising, plain[0], 0.3), plain[0], loaded(rows, 64), steps
         ),
     }
     if library("torchebm"):
-        module = for_torchebm(modules[3])
+        module = for_torchebm(plain[1])
         theirs = library("torchebm.losses").DenoisingScoreMatching(module, noise_scale=0.3)
         work["torchebm"] = torch_loop(theirs, module, indexed(rows, 64), steps)
     if library("ebm"):
         theirs = library("ebm").DenoisingScoreMatching(0.3)
-        work["ebmkit"] = ebmkit_trainer(modules[4], theirs, rows, 64, steps)
+        work["ebmkit"] = ebmkit_trainer(plain[2], theirs, rows, 64, steps)
     return work
 
 
@@ -478,17 +476,18 @@ def langevin(target, num_chains, steps):
     epsilon = 0.01
     x0 = 2 * torch.randn(num_chains, 2, generator=torch.Generator().manual_seed(0))
     if target == "conv":
-        ours = plain = seeded(Conv)
-        x0, epsilon = torch.rand(num_chains, 1, 28, 28), 1e-3
+        ours, epsilon = our_conv(), 1e-3
+        plain, x0 = PlainConv(ours), torch.rand(num_chains, 1, 28, 28)
     elif target == "mlp":
         ours = our_mlp(2)
         plain = PlainMLP(ours)
     else:
         ours = plain = Mixture()
     kernel = basin.samplers.Langevin(epsilon)
-    work = {"basin": our_chains(ours, kernel, x0, steps)}
-    if target != "conv":
-        work["basin, compiled"] = our_compiled_chains(ours, kernel, x0, steps)
+    work = {
+        "basin": our_chains(ours, kernel, x0, steps),
+        "basin, compiled": our_compiled_chains(ours, kernel, x0, steps),
+    }
 
     def counted(function):
         def run():

@@ -16,10 +16,10 @@ NETWORKS = {
     "mlp of images": lambda **k: MLP((1, 2, 2), hidden=(16,), **k),
     "resnet": lambda **k: ResNet(4, width=12, num_blocks=3, **k),
     "conv": lambda **k: Conv((1, 5, 3), channels=(4, 6), **k),
+    "conv of colours": lambda **k: Conv((3, 6, 7), channels=(4, 3, 5), **k),
+    "conv of one layer": lambda **k: Conv((4, 4), channels=(5,), **k),
 }
-CLOSED = ["mlp", "mlp of images", "resnet"]
 every_network = pytest.mark.parametrize("name", NETWORKS)
-every_closed_form = pytest.mark.parametrize("name", CLOSED)
 
 
 def rows(energy, generator, n=7, dtype=torch.float32):
@@ -47,7 +47,7 @@ def assert_closed_form(energy, x, tolerance):
             torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * float(scale))
 
 
-@every_closed_form
+@every_network
 @pytest.mark.parametrize("activation", [n for n, f in ACTIVATIONS.items() if f.is_smooth])
 @pytest.mark.parametrize("confinement", [0.0, 0.7])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
@@ -56,14 +56,14 @@ def test_closed_form_score(name, activation, confinement, dtype, tolerance, gene
     assert_closed_form(energy, rows(energy, generator, dtype=dtype), tolerance)
 
 
-@every_closed_form
+@every_network
 def test_closed_form_score_of_a_kinked_network(name, generator):
     energy = NETWORKS[name](activation="relu").double()
     x = rows(energy, generator, dtype=torch.float64)
     torch.testing.assert_close(energy.score(x), energy_and_score(energy, x)[1])
 
 
-@every_closed_form
+@every_network
 def test_mutants_of_the_closed_form_fail(name, generator):
     x = rows(NETWORKS[name](), generator, dtype=torch.float64)
 
@@ -95,7 +95,7 @@ def test_mutants_of_the_closed_form_fail(name, generator):
         assert_closed_form(unconfined, x, 1e-12)
 
 
-@every_closed_form
+@every_network
 def test_basin_score_takes_the_closed_form_and_one_backward(name, generator, monkeypatch):
     energy = NETWORKS[name]()
     x = rows(energy, generator)
@@ -225,6 +225,21 @@ def test_events_are_flattened_inside(generator):
 def test_conv_fits_any_grid(side):
     energy = Conv((1, side, side))
     assert energy(torch.zeros(2, 1, side, side)).shape == (2,)
+
+
+def test_conv_is_its_convolutions_one_after_the_other(generator):
+    """Its first layer is a product over patches, and its pixels lie otherwise in memory."""
+    energy = NETWORKS["conv of colours"](activation="tanh").double()
+    x = rows(energy, generator, dtype=torch.float64)
+
+    def plain(h, layers):
+        for layer in layers:
+            h = torch.tanh(torch.nn.functional.conv2d(h, layer.weight, layer.bias, 2, 1))
+        return energy.output(h.flatten(1)).squeeze(-1)
+
+    torch.testing.assert_close(energy(x), plain(x, energy.layers), rtol=1e-12, atol=1e-12)
+    turned = x.transpose(2, 3).reshape(x.shape)  # what a patch holds in another order
+    assert not torch.allclose(energy(x), plain(turned, energy.layers))
 
 
 def test_conv_halves_the_grid():

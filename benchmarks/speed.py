@@ -46,7 +46,10 @@ TARGETS = {
 
 
 class Item(NamedTuple):
-    """What is done, its unit, and the aims: times the faster peer's speed, share of JAX's time."""
+    """What is done, its unit, and the aims: times the faster peer's speed, share of JAX's time.
+
+    ``operations``: of the large matrix products or convolutions of one unit.
+    """
 
     make: Callable[[], dict]
     words: str
@@ -54,11 +57,22 @@ class Item(NamedTuple):
     of_peers: float | None = None
     of_jax: float | None = None
     counts_draws: bool = False
+    operations: float | None = None
 
+
+# Multiply-adds are two operations; a score is two passes over the weights, its training step six.
+MLP_2_128_128_1 = 2 * (2 * 128 + 128 * 128 + 128)
+MLP_64_256_256_1 = 2 * (64 * 256 + 256 * 256 + 256)
+CONVOLUTIONS = 2 * 9 * (32 * 14**2 + 32 * 64 * 7**2 + 64 * 128 * 4**2 + 128 * 176 * 2**2)
 
 ITEMS = {
     "denoising_100": Item(
-        partial(work.denoising, 100, 300), "denoising score matching, batch 100", "steps", 3.0, 1.3
+        partial(work.denoising, 100, 300),
+        "denoising score matching, batch 100",
+        "steps",
+        3.0,
+        1.3,
+        operations=100 * 6 * MLP_2_128_128_1,
     ),
     "denoising_1024": Item(
         partial(work.denoising, 1024, 100),
@@ -66,6 +80,7 @@ ITEMS = {
         "steps",
         2.0,
         1.15,
+        operations=1024 * 6 * MLP_2_128_128_1,
     ),
     **{
         f"{kind}_{dim}": Item(
@@ -89,6 +104,7 @@ ITEMS = {
         "chain-steps",
         1.5,
         1.0,
+        operations=2 * MLP_2_128_128_1,
     ),
     "langevin_mixture": Item(
         partial(work.langevin, "mixture", 10_000, 80),
@@ -98,7 +114,11 @@ ITEMS = {
         1.0,
     ),
     "langevin_short": Item(
-        partial(work.langevin, "mlp", 100, 400), "Langevin, 100 chains, MLP", "chain-steps", 4.0
+        partial(work.langevin, "mlp", 100, 400),
+        "Langevin, 100 chains, MLP",
+        "chain-steps",
+        4.0,
+        operations=2 * MLP_2_128_128_1,
     ),
     **{
         f"hmc_{target}": Item(
@@ -121,16 +141,26 @@ ITEMS = {
         for target, name in TARGETS.items()
     },
     "persistent_digits": Item(
-        partial(work.persistent, 20), "PCD on digits, 20 Langevin steps an update", "steps", 2.0
+        partial(work.persistent, 20),
+        "PCD on digits, 20 Langevin steps an update",
+        "steps",
+        2.0,
+        # twenty scores; energies of both batches, and their gradients in the weights
+        operations=128 * (20 * 2 + 2 * 2) * MLP_64_256_256_1,
     ),
     "conv_denoising": Item(
-        partial(work.convolutional, 6), "denoising, convolutions on 28 x 28, batch 64", "steps", 1.2
+        partial(work.convolutional, 6),
+        "denoising, convolutions on 28 x 28, batch 64",
+        "steps",
+        1.2,
+        operations=64 * 6 * CONVOLUTIONS,
     ),
     "conv_langevin": Item(
         partial(work.langevin, "conv", 64, 10),
         "Langevin, convolutions on 28 x 28, 64 chains",
         "chain-steps",
         1.2,
+        operations=2 * CONVOLUTIONS,
     ),
 }
 
@@ -202,7 +232,14 @@ def cell(ours, theirs):
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
-def row(name, found):
+def share(item, speeds, best):
+    """Of the time, what the products would take at the speed of a large one."""
+    if item.operations is None or best is None:
+        return "-"
+    return f"{item.operations * statistics.median(speeds) / best['operations_a_second']:.2f}"
+
+
+def row(name, found, limits):
     item, speeds = ITEMS[name], found["speeds"]
     eager, compiled = speeds["basin"], speeds.get("basin, compiled")
     peers = [speeds[peer] for peer in PEERS if peer in speeds]
@@ -220,11 +257,13 @@ def row(name, found):
     return (
         f"| {item.words} | {number:,.4g} {item.unit}/s | "
         f"{cell(eager, speeds.get('plain'))} | {cell(eager, faster)} | "
-        f"{cell(compiled, faster)} | {cell(best, limit)} | {'; '.join(verdicts)} |"
+        f"{cell(compiled, faster)} | {cell(best, limit)} | {share(item, best, limits)} | "
+        f"{'; '.join(verdicts)} |"
     )
 
 
 def page(results):
+    limits = json.loads(GROWTH.read_text())["limits"] if GROWTH.exists() else None
     lines = [
         "# Speed",
         "",
@@ -237,19 +276,23 @@ def page(results):
         "All have the same number of threads; JAX's is set by `PJRT_NPROC`, as its own flags for",
         "that do nothing any more.",
         "",
-        "Where an aim is not reached and JAX's scan, which has no Python in it, is near, the",
-        "matrix products are the limit: they are the same in all libraries. The tree of NUTS,",
-        "whose length depends on the numbers, cannot be one graph: halves of up to four points",
-        "are, and longer ones grow by such pieces, with a look in between. Compiled loops use as",
-        "many threads as torch is set to when they are compiled: on a machine that others use set",
-        "one, as waiting for the second was seen to take many times as long as the work.",
+        "*products* is the share of Basin's time that its matrix products and convolutions would",
+        "take at the speed of a large one (below): what is left to win is the rest, which holds",
+        "the activations, too. Where an aim is not reached that share is high, or JAX's scan,",
+        "which has no Python in it, is near: products are the same in all libraries. The tree of",
+        "NUTS, whose length depends on the numbers, cannot be one graph: its first two doublings",
+        "are, then halves of up to four points, and longer ones grow by such pieces, with a look",
+        "in between. Compiled loops use as many threads as torch is set to when they are compiled:",
+        "on a machine that others use set one, as waiting for the second was seen to take many",
+        "times as long as the work.",
         "",
         "`basin.fit(compile=True)`, `basin train --compile true` and `basin.sample(compile=True)`",
         "put the step into one graph of operations, with the random numbers drawn outside, and",
         "have PyTorch's compiler make machine code of it (`basin/core/graph.py`); of training the",
-        "gradient, its clipping, Adam and the average are all in it. The first time on a machine",
-        "that takes from ten seconds to a minute, later about five seconds a run, as PyTorch finds",
-        "again what it has compiled: it is for long runs. Warm-up of samplers is not compiled.",
+        "gradient, its clipping, Adam and the average are all in it, and small steps are five to a",
+        "graph. The first time on a machine that takes from ten seconds to a minute, later about",
+        "five seconds a run, as PyTorch finds again what it has compiled: it is for long runs.",
+        "Warm-up of samplers is not compiled.",
         '`compile="auto"`, the default of training, compiles where a count of operations says that',
         "the run takes five minutes or more; the choice stands in `config.json`, and a resumed run",
         "keeps it. Random numbers are the same, results differ by rounding; in one mode runs",
@@ -258,9 +301,10 @@ def page(results):
         f"Machine: {results.get('machine', '')}, {results.get('threads', '')} threads, PyTorch "
         f"{results.get('torch', '')}.",
         "",
-        "| work | eager | eager : plain | eager : peer | compiled : peer | best : JAX | aims |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-        *(row(name, found) for name, found in results["items"].items()),
+        "| work | eager | eager : plain | eager : peer | compiled : peer | best : JAX | products "
+        "| aims |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(row(name, found, limits) for name, found in results["items"].items()),
     ]
     if "start_up" in results:
         lines += [

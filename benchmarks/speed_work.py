@@ -26,7 +26,7 @@ from basin.training.adam import Adam
 from basin.training.history import History
 from basin.training.loop import Loop, TrainingState, learned_parts
 from basin.training.settings import Settings
-from basin.training.step import by_autograd, by_graph, together
+from basin.training.step import by_autograd, by_graph, steps_together
 
 SIGMA = 0.1
 
@@ -214,7 +214,7 @@ def our_training(energy, objective, rows, batch, steps, compiled=False):
             history=History(None),
             checkpoint_folder=None,
             report=lambda step, record: None,
-            together=together(energy, settings) if compiled else 1,
+            together=steps_together(energy, settings) if compiled else 1,
         )
         with threads(num_threads_for(energy, batch)):  # as basin.fit does
             loop.run(state)

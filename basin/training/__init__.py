@@ -63,7 +63,7 @@ from basin.training.step import Propose as Propose
 from basin.training.step import by_autograd as by_autograd
 from basin.training.step import by_graph as by_graph
 from basin.training.step import pays_to_compile as pays_to_compile
-from basin.training.step import together as together
+from basin.training.step import steps_together as steps_together
 from basin.training.trend import Trend as Trend
 from basin.training.trend import loss_curves as loss_curves
 from basin.training.trend import series as series
@@ -135,7 +135,7 @@ __all__ = [
     "series",
     "sigma_by_likelihood",
     "stated_by_objective",
-    "together",
+    "steps_together",
     "trend",
     "write_checkpoint",
     "write_config",

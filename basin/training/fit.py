@@ -56,7 +56,7 @@ from basin.training.lock import locked
 from basin.training.loop import Loop, TrainingState, learned_parts
 from basin.training.run import Run, load
 from basin.training.settings import Settings
-from basin.training.step import Propose, by_autograd, by_graph, pays_to_compile, together
+from basin.training.step import Propose, by_autograd, by_graph, pays_to_compile, steps_together
 from basin.training.trend import trend
 from basin.training.writable import require_writable
 from basin.version import __version__
@@ -138,9 +138,10 @@ def fit(
             learning rate (logged in the history) before it stops the run.
         num_threads: threads of the training steps on a CPU; None takes one for small networks and
             torch's own number for large ones.
-        compile: make one machine-code graph of the training step, or of five small ones (PyTorch's
-            compiler, which on a CPU wants a C++ compiler): up to a minute at the first step, then
-            steps in about two thirds of the time, small ones in half. "auto" does so where the
+        compile: make one machine-code graph of the training step, or of up to five small ones, as
+            many as divide ``num_steps`` and the steps between evaluations and checkpoints
+            (PyTorch's compiler, which on a CPU wants a C++ compiler): up to a minute at the first
+            step, then steps in two thirds of the time, small ones in half. "auto" does so where the
             sizes say that the run takes minutes, and goes on without where it cannot; True stops
             there. Compiled and not, the random numbers are the same and results differ by rounding.
         seed: of batches and noise. Same seed, same machine: the same bits.
@@ -521,7 +522,7 @@ class _Job:
                 report=lambda step, record: bar.advance_to(step, _note(record)),
                 bind=self._bind,
                 on_evaluation=on_evaluation,
-                together=together(self.core, self.settings) if self.is_compiled else 1,
+                together=steps_together(self.core, self.settings) if self.is_compiled else 1,
             )
             try:
                 with threads(self.num_threads):

@@ -40,7 +40,7 @@ __all__ = [
     "by_autograd",
     "by_graph",
     "pays_to_compile",
-    "together",
+    "steps_together",
 ]
 
 
@@ -121,14 +121,16 @@ def pays_to_compile(energy: nn.Module, num_rows: int, num_steps: int) -> bool:
     return num_steps * seconds >= _ENOUGH_SECONDS
 
 
-def together(energy: nn.Module, settings: Settings) -> int:
+def steps_together(energy: nn.Module, settings: Settings) -> int:
     """How many steps are worth one graph: a divisor of what lies between looks at the run.
+
+    Its end, its evaluations and its checkpoints are where they would be without a graph.
 
     Example:
         >>> import basin
         >>> energy = basin.energies.MLP(2)
-        >>> together(energy, Settings(batch_size=100)), together(energy, Settings(batch_size=4096))
-        (5, 1)
+        >>> [steps_together(energy, Settings(batch_size=n)) for n in (100, 4096)]
+        [5, 1]
     """
     if _arithmetic(energy, settings.batch_size) > _SHORT_SECONDS:
         return 1

@@ -22,7 +22,7 @@ from basin.training import step as steps
 from basin.training.adam import Adam
 from basin.training.average import WeightAverage
 from basin.training.settings import Settings
-from basin.training.step import Asked, by_autograd, pays_to_compile, together
+from basin.training.step import Asked, by_autograd, pays_to_compile, steps_together
 
 FEW = {
     "num_steps": 12,
@@ -208,11 +208,11 @@ def test_steps_together_divide_what_lies_between_looks_at_the_run():
         )
 
     energy = MLP(2)
-    assert together(energy, settings(4, 4)) == 4
-    assert together(energy, settings(4, 6)) == 2
-    assert together(energy, settings(4, 4, num_steps=13)) == 1
-    assert together(energy, settings(100, 1000, num_steps=4000)) == 5
-    assert together(energy, settings(100, 1000, num_steps=4000, rows=4096)) == 1  # long ones
+    assert steps_together(energy, settings(4, 4)) == 4
+    assert steps_together(energy, settings(4, 6)) == 2
+    assert steps_together(energy, settings(4, 4, num_steps=13)) == 1
+    assert steps_together(energy, settings(100, 1000, num_steps=4000)) == 5
+    assert steps_together(energy, settings(100, 1000, num_steps=4000, rows=4096)) == 1  # long ones
 
 
 def test_a_long_list_is_one_graph_a_step(uncompiled, monkeypatch):
@@ -236,7 +236,7 @@ def test_a_run_that_stopped_between_takes_single_steps_to_the_next_look(
     fit = importlib.import_module("basin.training.fit")
     whole = trained(True)
     with monkeypatch.context() as earlier:
-        earlier.setattr(fit, "together", lambda *sizes: 1)
+        earlier.setattr(fit, "steps_together", lambda *sizes: 1)
         earlier.setattr(fit, "by_graph", lambda bind, on_failure: by_autograd(bind))
         with pytest.raises(TrainingInterrupted, match="after step 1"):
             trained(True, Interrupted(0.2), out=tmp_path / "run")

@@ -7,6 +7,8 @@ import os
 import pytest
 import torch
 
+from helpers.blank_pictures import blank_pictures
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
@@ -14,6 +16,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 def generator() -> torch.Generator:
     """A generator with the one fixed seed of the suite."""
     return torch.Generator().manual_seed(20210109)
+
+
+@pytest.fixture(name="blank_pictures")
+def _blank_pictures():
+    """Reports are written without their drawings."""
+    with blank_pictures():
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

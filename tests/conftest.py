@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from helpers.blank_pictures import blank_pictures
+from helpers.small_ending import small_ending
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -18,10 +18,10 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(20210109)
 
 
-@pytest.fixture(name="blank_pictures")
-def _blank_pictures():
-    """Reports are written without their drawings."""
-    with blank_pictures():
+@pytest.fixture(name="small_ending")
+def _small_ending():
+    """Checks on few rows, reports without their drawings."""
+    with small_ending():
         yield
 
 

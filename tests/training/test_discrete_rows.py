@@ -67,6 +67,7 @@ def test_the_folder_reads_back_to_the_same_run(run):
     assert torch.equal(again.sample(20, seed=3), run.sample(20, seed=3))
 
 
+@pytest.mark.usefixtures("small_ending")
 def test_evaluation_is_about_the_law_that_was_learned(run):
     results = evaluate(run, LATTICE, samples=run.sample(300))
     assert results["kl_to_truth"]["value"] < 0.05
@@ -106,7 +107,7 @@ def test_rows_and_energies_that_do_not_go_together_are_named():
             basin.fit(energy, LATTICE, objective, num_steps=1)
 
 
-@pytest.mark.usefixtures("blank_pictures")
+@pytest.mark.usefixtures("small_ending")
 def test_the_shell_trains_a_table_of_categories(tmp_path, capsys):
     generator = torch.Generator().manual_seed(0)
     table = torch.randint(0, 3, (300, 2), generator=generator)
@@ -122,7 +123,7 @@ def test_the_shell_trains_a_table_of_categories(tmp_path, capsys):
     assert "held_out_log_likelihood" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("blank_pictures")
+@pytest.mark.usefixtures("small_ending")
 def test_the_shell_trains_a_boltzmann_machine_by_persistent_contrastive_divergence(tmp_path):
     """Rows of a lattice, through train, sample and back, with block Gibbs."""
     lattice = IsingLattice(2, coupling=0.5)

@@ -16,7 +16,7 @@ import basin
 from basin.cli.main import main
 from basin.report import write_report
 from basin.training.writable import in_words, require_writable
-from helpers.blank_pictures import blank_pictures
+from helpers.small_ending import small_ending
 
 RULE = "must be a folder that can be written to, got one that cannot"
 
@@ -26,7 +26,7 @@ def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "made"
     arguments = ["--num_steps", "5", "--batch_size", "16", "--num_samples", "20"]
     words = ["train", "rings", "--out", str(folder), "--energy.hidden", "4", *arguments]
-    with blank_pictures():
+    with small_ending():
         assert main(words) == 0
     return folder
 
@@ -102,7 +102,7 @@ def denied(*_, **__):
     raise OSError(errno.EROFS, "Read-only file system", "/somewhere/.hidden.writing")
 
 
-@pytest.mark.usefixtures("blank_pictures")
+@pytest.mark.usefixtures("small_ending")
 def test_a_refusal_that_comes_when_writing_names_the_folder_as_well(run, monkeypatch):
     """Some disks say yes when asked and no when written to."""
     sentence = rf"^{run} {RULE} \(Read-only file system\)"

@@ -482,7 +482,7 @@ def test_a_kernel_with_a_metric_inside_an_objective_is_kept_in_the_run(tmp_path)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_exits_130_and_can_be_resumed(tmp_path, number):
     out = tmp_path / "run"
-    options = ["--num_steps", "300", "--evaluate_every", "10", "--batch_size", "128", *SMALL]
+    options = ["--num_steps", "300", "--evaluate_every", "10", "--batch_size", "512", *SMALL]
     process = subprocess.Popen(
         [sys.executable, "-m", "basin", "train", "rings", "--out", str(out), *options],
         stderr=subprocess.PIPE,

@@ -7,6 +7,8 @@ import os
 import pytest
 import torch
 
+from helpers.small_ending import small_ending
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
@@ -14,6 +16,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 def generator() -> torch.Generator:
     """A generator with the one fixed seed of the suite."""
     return torch.Generator().manual_seed(20210109)
+
+
+@pytest.fixture(name="small_ending")
+def _small_ending():
+    """Checks on few rows, reports without their drawings."""
+    with small_ending():
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,12 +1,19 @@
-"""What the README and the pages in docs/ say runs: the Python, and every basin command."""
+"""What the README and the pages in docs/ say runs: the Python, and every basin command.
+
+The cells of a page are run here in one process; test_site.py runs one page in a kernel of its own
+and, where it is told to be slow, all of them.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
 import basin
 from basin.cli.choices import read_settings
@@ -39,15 +46,44 @@ def test_the_first_lines_of_python_run(page, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "mine" / "model.safetensors").exists() == ("out=" in quick)
 
 
+def cells(page: Path) -> list[str]:
+    """The Python that the site runs."""
+    return re.findall(
+        r"^```\{code-cell\}.*?\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL
+    )
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if cells(p)], ids=lambda page: page.stem)
+def test_the_cells_of_a_page_run(page, monkeypatch):
+    """In the folder of the page, in a session of its own, without a warning."""
+    session = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", session)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(page.parent)
+    with torch.random.fork_rng(devices=[]):
+        for cell in cells(page):
+            exec(compile(cell, f"{page.name}\n{cell}", "exec"), vars(session))
+    for skeleton in (ROOT / "docs" / "skeletons").glob("*.py"):
+        sys.modules.pop(skeleton.stem, None)
+
+
+def test_every_cell_is_found():
+    """A cell that is written in another way would not be run here."""
+    for page in PAGES:
+        assert len(cells(page)) == page.read_text().count("{code-cell}"), page.name
+
+
 QUESTIONS = sorted(path.stem for path in HOW_TO.glob("*.md") if path.stem != "index")
-FRONT_MATTER = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n"
+FRONT_MATTER = re.compile(
+    r"\A---\nfile_format: mystnb\nkernelspec:\n  name: python3\n(.+\n)*?---\n"
+)
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_question_is_in_the_index_and_its_page_begins_with_the_answer(question):
     """Then something that runs (the site runs it), what can go wrong, and where to read on."""
     assert f"\n{question}\n" in (HOW_TO / "index.md").read_text()
-    page = (HOW_TO / f"{question}.md").read_text().removeprefix(FRONT_MATTER).lstrip()
+    page = FRONT_MATTER.sub("", (HOW_TO / f"{question}.md").read_text()).lstrip()
     assert re.match(r"# .+\n\n\*\*", page), page[:80]
     assert re.findall("^(?:```{code-cell}|```{literalinclude}|    basin )", page, re.MULTILINE)
     assert "\n## What can go wrong\n" in page

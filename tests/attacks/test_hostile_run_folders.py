@@ -14,6 +14,7 @@ import torch
 
 import basin
 from basin.cli.main import main
+from helpers.small_ending import small_ending
 
 DROPPED = object()
 
@@ -34,7 +35,8 @@ def made(tmp_path_factory) -> Path:
     np.savetxt(table, rows, delimiter=",", header="a,b", comments="")
     options = ["--num_steps", "10", "--batch_size", "16", "--num_samples", "20"]
     out = ["--out", str(folder), "--energy.hidden", "4"]
-    assert main(["train", str(table), *out, *options]) == 0
+    with small_ending():
+        assert main(["train", str(table), *out, *options]) == 0
     return folder
 
 
@@ -135,7 +137,8 @@ def twin(made, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "twin"
     options = ["--num_steps", "10", "--batch_size", "16", "--num_samples", "20", "--seed", "1"]
     out = ["--out", str(folder), "--energy.hidden", "4"]
-    assert main(["train", str(made.with_name("table.csv")), *out, *options]) == 0
+    with small_ending():
+        assert main(["train", str(made.with_name("table.csv")), *out, *options]) == 0
     return folder
 
 
@@ -169,6 +172,7 @@ def test_a_checkpoint_under_the_name_of_another_step_is_not_resumed(run, capsys)
     assert f"delete it to go on from {newest.name}" in sentence
 
 
+@pytest.mark.usefixtures("small_ending")
 def test_runs_of_before_checksums_were_kept_are_read(run):
     edit(run, "weights_sha256", DROPPED)
     edit(run, "identity", DROPPED)
@@ -222,6 +226,7 @@ def test_a_size_of_a_density_that_does_not_fit_its_rows(run, capsys):
     assert "must have rows of shape [2]" in assert_refused(["resume", str(run)], capsys)
 
 
+@pytest.mark.usefixtures("small_ending")
 def test_no_file_of_a_run_is_unpickled(run, tmp_path, capsys):
     harm = tmp_path / "harm"
     np.savez(run / "samples.npz", samples=np.array([[Bomb(harm)], [1.0]], dtype=object))

@@ -136,7 +136,9 @@ def test_a_start_that_is_not_a_number_is_refused():
         sample(walled, MALA(), torch.tensor([[0.0], [3.0]]), num_steps=1)
 
 
-@pytest.mark.parametrize("kernel", [NUTS(), HMC(), MALA()], **names)
+@pytest.mark.parametrize(
+    "kernel", [pytest.param(NUTS(), marks=pytest.mark.slow), HMC(), MALA()], **names
+)
 def test_warm_up_at_the_end_of_a_support_keeps_a_step_size(kernel):
     """ebmkit: on Gamma(3, 1), NaN below zero, NUTS and AdaptiveMALA come out of warm-up with the
     step NaN, and 0 of 5000 chains move, without an error."""

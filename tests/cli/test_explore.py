@@ -77,6 +77,7 @@ def change_config(folder, **settings):
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
 
 
+@pytest.mark.usefixtures("small_ending")
 @pytest.mark.parametrize("command", ["explore", "report"])
 def test_a_run_of_another_version_has_a_page_without_its_model(tmp_path, opened, capsys, command):
     folder = tmp_path / "run"

@@ -149,12 +149,16 @@ def test_a_changed_file_is_noticed(table):
         load("checkerboard", fingerprint=config["fingerprint"])
 
 
-def test_a_large_file_is_sampled(tmp_path):
+def test_a_large_file_is_sampled(tmp_path, monkeypatch):
+    """As if 10 MB were 100 MB."""
+    module = sys.modules["basin.datasets.fingerprint"]  # its name is that of its function
+    assert module.WHOLE_BELOW == 100_000_000
+    monkeypatch.setattr(module, "WHOLE_BELOW", 10_000_000)
     path = tmp_path / "large.npy"
-    np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(1_010_000, 100))[::2] = 1
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(1_010_000, 10))[::2] = 1
     dataset = load(path)
     config = dataset.to_config()
-    assert config["fingerprint"].startswith("sampled:101000128:")
+    assert config["fingerprint"].startswith("sampled:10100128:")
     assert (len(dataset.validation), len(dataset.test)) == (10_000, 10_000)
     os.utime(path, ns=(1, 1))
     with pytest.raises(ValueError, match="size and samples agree, but it was written since"):
@@ -167,7 +171,7 @@ def test_a_large_file_is_sampled(tmp_path):
         load(**config)
     with path.open("ab") as file:
         file.write(b"more")
-    with pytest.raises(ValueError, match="it had 101,000,128 bytes and has 101,000,132"):
+    with pytest.raises(ValueError, match="it had 10,100,128 bytes and has 10,100,132"):
         load(**config)
 
 

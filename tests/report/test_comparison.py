@@ -46,12 +46,14 @@ def test_runs_stand_side_by_side_and_the_clearly_better_one_is_marked(tmp_path):
         assert f"run{i}: Samples" in page.text
 
 
+@pytest.mark.usefixtures("small_ending")
 def test_a_difference_within_two_standard_errors_has_no_winner(tmp_path):
     page = compared(tmp_path, 0.0100, 0.0125, error=0.001)
     assert "0.0100 ± 0.0010" in page.text
     assert "<b>0." not in page.source
 
 
+@pytest.mark.usefixtures("small_ending")
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -99,6 +101,7 @@ def test_one_run_and_the_same_run_twice_are_refused(tmp_path):
         write_comparison([made.folder, tmp_path / "." / "a"], tmp_path / "page.html")
 
 
+@pytest.mark.usefixtures("small_ending")
 def test_folders_of_one_name_are_told_apart_by_those_above(tmp_path):
     made = [known_run(tmp_path / name / "run") for name in ("old", "new")]
     path = tmp_path / "page.html"

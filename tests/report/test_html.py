@@ -142,6 +142,7 @@ def test_other_dimensions_of_a_known_density(tmp_path, dim):
     assert ("Density" if dim == 1 else "Pairs of columns") in page.words
 
 
+@pytest.mark.usefixtures("small_ending")
 def test_a_model_that_fails_leaves_the_rest(tmp_path):
     made = known_run(tmp_path)
 
@@ -164,6 +165,7 @@ def test_images(tmp_path):
     assert "the smallest distance here is 8." in page.text  # 64 grey levels off by one each
 
 
+@pytest.mark.usefixtures("small_ending")
 def test_images_that_cannot_be_drawn(tmp_path):
     data = np.zeros((5, 2, 3, 4, 5), np.float32)
     page = page_of(rows_run(tmp_path, data, data, "images"))
@@ -180,6 +182,7 @@ def test_ten_thousand_columns(tmp_path):
     assert len(page.source) < 1_000_000
 
 
+@pytest.mark.usefixtures("small_ending")
 def test_a_full_disk_leaves_the_old_report(tmp_path, monkeypatch):
     made = known_run(tmp_path, 1)
     (tmp_path / "report.html").write_text("old")

@@ -119,7 +119,7 @@ def relative_errors(metric):
     return float((torch.linalg.eigvalsh(whitened) - 1).abs().max())
 
 
-@pytest.mark.parametrize("kernel", [HMC, NUTS, MALA])
+@pytest.mark.parametrize("kernel", [HMC, pytest.param(NUTS, marks=pytest.mark.slow), MALA])
 def test_a_dense_metric_finds_the_covariance(kernel, generator):
     """From a start outside the target; the last window's 2,500 draws give it to 20 %."""
     x0 = 5 * torch.randn(NUM_CHAINS, 3, generator=generator)

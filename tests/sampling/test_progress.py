@@ -17,8 +17,10 @@ def run(progress):
     return sample(DiagonalGaussian([1.0]), MALA(0.5), x0, **options)
 
 
-def test_plain_lines_without_a_terminal(capsys):
-    run(progress=True)
+def test_silent_by_default_plain_lines_without_a_terminal_and_the_same_draws(capsys):
+    quiet = run(progress=False)
+    assert capsys.readouterr() == ("", "")
+    shown = run(progress=True)
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == ""
@@ -28,12 +30,7 @@ def test_plain_lines_without_a_terminal(capsys):
     assert any(line.startswith("warm-up: 200 of 200 steps") for line in lines)
     assert 10 <= len(lines) <= 20
     assert "\x1b" not in err
-
-
-def test_silent_by_default_and_the_same_draws(capsys):
-    quiet = run(progress=False)
-    assert capsys.readouterr() == ("", "")
-    assert torch.equal(quiet.positions, run(progress=True).positions)
+    assert torch.equal(quiet.positions, shown.positions)
 
 
 def test_a_bar_on_a_terminal(capsys, monkeypatch):

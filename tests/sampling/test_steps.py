@@ -63,7 +63,11 @@ def test_the_graph_takes_the_steps_of_the_kernel(uncompiled, kernel, energy):
     assert_same_steps(kernel, energy)
 
 
-@pytest.mark.parametrize("energy", [GAUSSIAN, MIXTURE], ids=["gauss", "mix"])
+@pytest.mark.parametrize(
+    "energy",
+    [GAUSSIAN, pytest.param(MIXTURE, marks=pytest.mark.slow)],
+    ids=["gauss", "mix"],
+)
 @pytest.mark.parametrize(
     "kernel",
     [NUTS(0.15), NUTS(0.1, max_depth=3), NUTS(0.3, max_depth=1), NUTS(1.0)],

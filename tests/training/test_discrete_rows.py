@@ -67,6 +67,7 @@ def test_the_folder_reads_back_to_the_same_run(run):
     assert torch.equal(again.sample(20, seed=3), run.sample(20, seed=3))
 
 
+@pytest.mark.usefixtures("small_ending")
 def test_evaluation_is_about_the_law_that_was_learned(run):
     results = evaluate(run, LATTICE, samples=run.sample(300))
     assert results["kl_to_truth"]["value"] < 0.05
@@ -106,6 +107,7 @@ def test_rows_and_energies_that_do_not_go_together_are_named():
             basin.fit(energy, LATTICE, objective, num_steps=1)
 
 
+@pytest.mark.usefixtures("small_ending")
 def test_the_shell_trains_a_table_of_categories(tmp_path, capsys):
     generator = torch.Generator().manual_seed(0)
     table = torch.randint(0, 3, (300, 2), generator=generator)
@@ -121,6 +123,7 @@ def test_the_shell_trains_a_table_of_categories(tmp_path, capsys):
     assert "held_out_log_likelihood" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("small_ending")
 def test_the_shell_trains_a_boltzmann_machine_by_persistent_contrastive_divergence(tmp_path):
     """Rows of a lattice, through train, sample and back, with block Gibbs."""
     lattice = IsingLattice(2, coupling=0.5)
@@ -170,7 +173,8 @@ def test_many_states_with_hidden_units_are_drawn_exactly_or_by_block_gibbs():
         assert (run.log_z is None) == (num_hidden > 20)
 
 
-def test_kernels_of_whole_numbers_draw_in_the_shell_too(run):
+def test_kernels_of_whole_numbers_draw_in_the_shell_too(run, monkeypatch):
+    monkeypatch.setattr("basin.cli.job.CHAIN_STEPS", 100)
     for kernel in (Gibbs(), GibbsWithGradients()):
         assert draw_with(kernel, run, 5, seed=0).unique().tolist() == [0.0, 1.0]
     with pytest.raises(ValueError, match="num_states must be that of Ising, 2, got 3"):

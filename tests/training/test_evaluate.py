@@ -265,6 +265,7 @@ def test_log_z_of_a_table_with_a_far_group_of_rows(generator: torch.Generator) -
     assert abs(results["log_z_error"]["value"]) < 1e-3
 
 
+@pytest.mark.usefixtures("small_ending")
 @pytest.mark.parametrize("seed", [0, 1])
 def test_held_out_draws_share_nothing_with_draws_of_the_same_seed(seed: int) -> None:
     """``run.sample(seed=s)`` begins with the normal numbers of seed s, and so may a Density: a
@@ -284,6 +285,7 @@ def test_held_out_draws_share_nothing_with_draws_of_the_same_seed(seed: int) -> 
         assert abs(float(correlation)) < 3.9 / 4000**0.5
 
 
+@pytest.mark.usefixtures("small_ending")
 def test_more_dimensions_and_fresh_draws_from_a_dataset(generator: torch.Generator) -> None:
     truth = IsotropicMixture([[0.0] * 5, [3.0] * 5], [0.7, 0.3], 0.5)
     dataset = Dataset(

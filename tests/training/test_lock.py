@@ -66,16 +66,13 @@ def unfinished(folder):
     return x
 
 
-def test_a_second_process_is_told_who_holds_the_folder(tmp_path, holder):
+def test_a_second_process_is_told_who_holds_the_folder_until_kill_9_releases_it(tmp_path, holder):
     sentence = f"{tmp_path} must be trained by one process at a time, got it held by process "
     with (
         pytest.raises(RunFolderError, match=f"{sentence}{holder.pid} on {platform.node()}"),
         locked(tmp_path),
     ):
         pass
-
-
-def test_kill_9_releases_the_lock(tmp_path, holder):
     holder.kill()
     holder.wait()
     assert (tmp_path / LOCK).exists()

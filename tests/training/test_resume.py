@@ -54,6 +54,12 @@ def assert_same(first, second):
     assert first.sigma == second.sigma
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nothing interrupts, with a folder."""
+    return basin.fit(energy(), rows(), out=tmp_path_factory.mktemp("runs") / "whole", **STEPS)
+
+
 def crash():
     raise RuntimeError("power cut")
 
@@ -93,8 +99,7 @@ def ctrl_c_interrupts():
 
 
 @pytest.mark.usefixtures("ctrl_c_interrupts")
-def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(tmp_path):
-    whole = basin.fit(energy(), rows(), **STEPS)
+def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(whole, tmp_path):
     stopping = InterruptedRows(rows(), 20, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(TrainingInterrupted, match="basin resume"):
         basin.fit(energy(), stopping, out=tmp_path / "r", **STEPS)
@@ -107,7 +112,7 @@ import sys, torch, basin
 sys.path.insert(0, {tests!r})
 x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
 energy = basin.energies.NoiseConditional(2, hidden=(8,))
-basin.fit(energy, x, out={out!r}, num_steps=600, batch_size=32, checkpoint_every=7,
+basin.fit(energy, x, out={out!r}, num_steps=300, batch_size=32, checkpoint_every=7,
           evaluate_every=10)
 """
 
@@ -125,18 +130,17 @@ def test_kill_9_at_any_moment_can_be_resumed(tmp_path):
     assert config["finished"] is None
     found = checkpoints(out / "checkpoint")
     assert 1 <= len(found) <= 3  # two are kept; a third may have been about to be dropped
-    config["training"]["num_steps"] = 600
+    config["training"]["num_steps"] = 300
     resumed = basin.training.resume(out, rows())
     whole = basin.fit(
-        energy(), rows(), num_steps=600, batch_size=32, checkpoint_every=7, evaluate_every=10
+        energy(), rows(), num_steps=300, batch_size=32, checkpoint_every=7, evaluate_every=10
     )
     assert_same(whole, resumed)
 
 
 @pytest.mark.parametrize("name", ["model_other.safetensors", "model.safetensors", "config.json"])
-def test_a_crash_while_the_result_is_written_can_be_resumed(tmp_path, monkeypatch, name):
+def test_a_crash_while_the_result_is_written_can_be_resumed(whole, tmp_path, monkeypatch, name):
     """Weights first, then the config with their checksums: at no moment do the two disagree."""
-    whole = basin.fit(energy(), rows(), **STEPS)
     replace, num_configs = os.replace, 0
 
     def crash_at(aside, path):
@@ -155,23 +159,20 @@ def test_a_crash_while_the_result_is_written_can_be_resumed(tmp_path, monkeypatc
     assert_same(whole, basin.load(tmp_path / "r"))
 
 
-def test_equal_runs_have_equal_sums_and_others_have_not(tmp_path):
+def test_equal_runs_have_equal_sums_and_others_have_not(whole, tmp_path):
     """Nothing that identifies a run is random."""
-    for name in ("one", "two"):
-        basin.fit(energy(), rows(), out=tmp_path / name, **STEPS)
-    basin.fit(energy(), 2 * rows(), out=tmp_path / "other", **STEPS)
+    again = basin.fit(energy(), rows(), out=tmp_path / "again", **STEPS)
+    different = basin.fit(energy(), 2 * rows(), out=tmp_path / "other", **STEPS)
     one, two, other = (
-        json.loads((tmp_path / name / "config.json").read_text())
-        for name in ("one", "two", "other")
+        json.loads((run.folder / "config.json").read_text()) for run in (whole, again, different)
     )
     for key in ("identity", "weights_sha256"):
         assert one[key] == two[key]
         assert one[key] != other[key]
 
 
-def test_a_finished_run_is_returned_as_it_is(tmp_path):
-    run = basin.fit(energy(), rows(), out=tmp_path / "r", **STEPS)
-    assert_same(run, basin.training.resume(tmp_path / "r"))
+def test_a_finished_run_is_returned_as_it_is(whole):
+    assert_same(whole, basin.training.resume(whole.folder))
 
 
 def test_other_rows_than_before_are_refused(tmp_path):

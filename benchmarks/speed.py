@@ -145,8 +145,8 @@ ITEMS = {
         "PCD on digits, 20 Langevin steps an update",
         "steps",
         2.0,
-        # twenty scores; energies of both batches, and their gradients in the weights
-        operations=128 * (20 * 2 + 2 * 2) * MLP_64_256_256_1,
+        # twenty scores; energies of both batches, and two passes for their gradients
+        operations=128 * (20 * 2 + 2 * 3) * MLP_64_256_256_1,
     ),
     "conv_denoising": Item(
         partial(work.convolutional, 6),

@@ -126,6 +126,7 @@ def adam_update(
     """
     first = first + (1 - betas[0]) * (gradient - first)
     second = betas[1] * second + (1 - betas[1]) * gradient * gradient
+    count, rate = count.to(parameter.dtype), rate.to(parameter.dtype)
     rate = rate / _one_less_power(betas[0], count)
     root = _one_less_power(betas[1], count).sqrt()
     return parameter - rate * first / (second.sqrt() / root + _EPSILON), first, second

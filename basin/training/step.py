@@ -173,6 +173,8 @@ def by_graph(bind: Bind, on_failure: Callable[[NotCompilable], None]) -> Propose
     def propose(state: Any, asked: Asked) -> Iterator[Proposal]:
         key = asked.objective, len(asked.batches)
         if key not in made:
+            for old in [old for old in made if old[0] != asked.objective]:
+                del made[old]
             try:
                 made[key] = _graph_steps(bind, state, asked)
             except NotCompilable as error:
@@ -254,7 +256,7 @@ class _Kept(NamedTuple):
         moments: Adam's first and second, of what is trained.
         average: of the energy's weights; empty where there is none.
         counts: steps of each optimiser.
-        fields: tensors of the objective's state.
+        fields: tensors of the objective's state; between graphs the run itself has them.
     """
 
     weights: dict[str, Tensor]
@@ -342,15 +344,17 @@ class _GraphSteps:
             )
         given = {n: g for n, g in zip(trained, gradients, strict=True) if g is not None}
         self._terms, self._moved = list(loss.terms), list(given)
+        fields = _fields(loss.state)
+        self._require_alike(kept.fields, fields)
         self._settle(_numbers(loss.state))
         with torch.no_grad():
             after, norms = self._updated(kept, given, limit, rates)
             average = {n: a + pace * (after.weights[n] - a) for n, a in kept.average.items()}
-            after = after._replace(average=average, fields=_fields(loss.state))
+            after = after._replace(average=average, fields=fields)
             if self._objective.learned_steps > 1:
                 after = self._waiting(kept, after, moves_energy > 0)
         told = [loss.value, *loss.terms.values(), *norms]
-        return after, torch.stack([torch.as_tensor(number).to(loss.value) for number in told])
+        return after, torch.stack([_exact(number, loss.value.device) for number in told])
 
     def _updated(
         self, kept: _Kept, gradients: dict[str, Tensor], limit: Tensor, rates: list[Tensor]
@@ -415,8 +419,18 @@ class _GraphSteps:
             },
             average=average,
             counts=[optimizer.count for optimizer, _ in self._optimizers],
-            fields=_fields(state.objective_state),
+            fields={},
         )
+
+    def _require_alike(self, before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
+        """What a step leaves must be what the next one begins with, as a graph never looks."""
+        first, then = ({n: (t.shape, t.dtype) for n, t in each.items()} for each in (before, after))
+        for name in first.keys() | then.keys():
+            if first.get(name) != then.get(name):
+                raise NotCompilable(
+                    f"{type(self._objective).__name__} makes another tensor of {name} in its state "
+                    f"({first.get(name)} became {then.get(name)}); keep shape and dtype"
+                )
 
     def _settle(self, after: dict[str, Any]) -> None:
         """A graph holds the numbers of a state as the first step leaves them."""
@@ -445,6 +459,12 @@ class _GraphSteps:
         told = torch.tensor(numbers, dtype=self._dtype, device=asked.batches[0].device)
         kept = self._kept._replace(fields=_fields(state.objective_state))
         return (kept, told, *asked.batches)
+
+
+def _exact(number: Any, device: torch.device) -> Tensor:
+    """A number that is told, in double precision where the device has it."""
+    wide = torch.float32 if device.type == "mps" else torch.float64
+    return torch.as_tensor(number, device=device).reshape(()).to(wide)
 
 
 def _fields(state: Any) -> dict[str, Tensor]:

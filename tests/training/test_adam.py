@@ -109,6 +109,21 @@ def test_the_formula_takes_the_steps_of_the_kernel():
     assert not any(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in pairs)
 
 
+def test_the_formula_is_as_exact_as_its_numbers():
+    """In float64 to sixteen digits, whose count of steps is float32."""
+    weight = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    optimizer, zero = Adam([weight], (0.9, 0.999)), torch.zeros(3, dtype=torch.float64)
+    found = weight.detach().clone(), zero, zero
+    for step in range(1, 6):
+        weight.grad = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64) / step
+        optimizer.step(0.01)
+        rate = torch.tensor(0.01, dtype=torch.float64)
+        found = adam_update(
+            found[0], weight.grad, *found[1:], torch.tensor(float(step)), rate, (0.9, 0.999)
+        )
+    torch.testing.assert_close(found[0], weight.detach(), rtol=1e-14, atol=0)
+
+
 @pytest.mark.parametrize("betas", [(0.0, 0.999), (0.9, 0.9999)])
 def test_the_first_step_is_the_rate_to_the_last_digits(betas):
     """``1 - b2`` in float32 has three digits left where b2 is nearly one, taken as a difference."""

@@ -216,9 +216,21 @@ def test_steps_together_divide_what_lies_between_looks_at_the_run():
 
 
 def test_a_long_list_is_one_graph_a_step(uncompiled, monkeypatch):
-    whole = trained(True)
+    whole, made = trained(True), []
+    step = steps._GraphSteps
+
+    class Counted(step):
+        def __init__(self, bind, state, asked, *, compiled=True):
+            made.append((len(asked.batches), compiled))
+            super().__init__(bind, state, asked, compiled=compiled)
+
+    monkeypatch.setattr(steps, "_GraphSteps", Counted)
+    assert losses(trained(True)) == losses(whole)
+    assert made == [(1, False), (4, True)]
+    made.clear()
     monkeypatch.setattr(steps, "_SHORT_LIST", 10)
     assert losses(trained(True)) == losses(whole)
+    assert made == [(1, False), (1, True)]
 
 
 class Interrupted(DenoisingScoreMatching):
@@ -238,7 +250,7 @@ def test_a_run_that_stopped_between_takes_single_steps_to_the_next_look(
     with monkeypatch.context() as earlier:
         earlier.setattr(fit, "steps_together", lambda *sizes: 1)
         earlier.setattr(fit, "by_graph", lambda bind, on_failure: by_autograd(bind))
-        with pytest.raises(TrainingInterrupted, match="after step 1"):
+        with pytest.raises(TrainingInterrupted, match="after step 1;"):
             trained(True, Interrupted(0.2), out=tmp_path / "run")
     config = tmp_path / "run" / "config.json"
     told = json.loads(config.read_text()) | {"objective": describe(DenoisingScoreMatching(0.2))}
@@ -257,6 +269,45 @@ def test_a_state_that_counts_in_numbers_is_refused(uncompiled):
 
     with pytest.raises(ValueError, match="counts in its state"):
         basin.fit(MLP(2, (16,)), TwoMoons(), Counting(0.2), compile=True, **FEW)
+
+
+class Changing(DenoisingScoreMatching):
+    """Its state counts in whole numbers, then in fractions; or begins without a count."""
+
+    start = torch.zeros((), dtype=torch.long)
+
+    def init(self, x, generator):
+        return Count(*super().init(x, generator), self.start)
+
+    def __call__(self, energy, x, state, generator):
+        loss = super().__call__(energy, x, state, generator)
+        count = 0.5 if state.count is None else state.count + 0.5
+        return loss._replace(state=state._replace(count=torch.as_tensor(count)))
+
+
+class Appearing(Changing):
+    start = None
+
+
+@pytest.mark.parametrize("kind", [Changing, Appearing])
+def test_a_state_that_becomes_another_kind_is_refused(uncompiled, kind):
+    """A graph would read the new numbers as if they were of the old kind."""
+    with pytest.raises(ValueError, match="makes another tensor of count in its state"):
+        trained(True, kind(0.2))
+
+
+class Telling(DenoisingScoreMatching):
+    """Terms in a shape and precision of their own."""
+
+    def __call__(self, energy, x, state, generator):
+        loss = super().__call__(energy, x, state, generator)
+        exact = torch.tensor([2.0**24 + 1], dtype=torch.float64)
+        return loss._replace(terms={**loss.terms, "exact": exact})
+
+
+def test_terms_keep_their_digits(uncompiled):
+    last = trained(True, Telling(0.2)).history[-1]
+    assert last["terms"]["exact"] == 2**24 + 1
 
 
 def test_the_choice_is_kept_and_old_runs_were_not_compiled(tmp_path):

@@ -66,22 +66,17 @@ MLP_64_256_256_1 = 2 * (64 * 256 + 256 * 256 + 256)
 CONVOLUTIONS = 2 * 9 * (32 * 14**2 + 32 * 64 * 7**2 + 64 * 128 * 4**2 + 128 * 176 * 2**2)
 
 ITEMS = {
-    "denoising_100": Item(
-        partial(work.denoising, 100, 300),
-        "denoising score matching, batch 100",
-        "steps",
-        3.0,
-        1.3,
-        operations=100 * 6 * MLP_2_128_128_1,
-    ),
-    "denoising_1024": Item(
-        partial(work.denoising, 1024, 100),
-        "denoising score matching, batch 1,024",
-        "steps",
-        2.0,
-        1.15,
-        operations=1024 * 6 * MLP_2_128_128_1,
-    ),
+    **{
+        f"denoising_{batch}": Item(
+            partial(work.denoising, batch, steps),
+            f"denoising score matching, batch {batch:,}",
+            "steps",
+            of_peers,
+            of_jax,
+            operations=batch * 6 * MLP_2_128_128_1,
+        )
+        for batch, steps, of_peers, of_jax in ((100, 300, 3.0, 1.3), (1024, 100, 2.0, 1.15))
+    },
     **{
         f"{kind}_{dim}": Item(
             partial(work.score_matching, kind, dim, steps),

@@ -368,7 +368,7 @@ class _GraphSteps:
             norms.append(norm)
             for name, gradient in zip(names, scaled, strict=True):
                 down = -gradient if how.ascends else gradient
-                weights[name], *both = adam_update(
+                weights[name], first, second = adam_update(
                     kept.weights[name],
                     down,
                     *kept.moments[name],
@@ -376,7 +376,7 @@ class _GraphSteps:
                     rates[group],
                     optimizer.betas,
                 )
-                moments[name] = both[0], both[1]
+                moments[name] = first, second
         return kept._replace(weights=weights, moments=moments, counts=counts), norms
 
     def _waiting(self, before: _Kept, after: _Kept, moves_energy: Tensor) -> _Kept:

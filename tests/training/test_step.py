@@ -142,16 +142,21 @@ def test_a_compiled_run_differs_by_rounding():
     assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in weights)
 
 
-def test_resuming_goes_on_as_the_run_began(uncompiled, tmp_path, monkeypatch):
-    made = []
-    step = steps._GraphSteps
+@pytest.fixture
+def made(monkeypatch):
+    """Of each graph of steps that is made, how many it takes and whether it is compiled."""
+    found, step = [], steps._GraphSteps
 
     class Counted(step):
-        def __init__(self, *arguments, compiled=True):
-            made.append(compiled)
-            super().__init__(*arguments, compiled=compiled)
+        def __init__(self, bind, state, asked, *, compiled=True):
+            found.append((len(asked.batches), compiled))
+            super().__init__(bind, state, asked, compiled=compiled)
 
     monkeypatch.setattr(steps, "_GraphSteps", Counted)
+    return found
+
+
+def test_resuming_goes_on_as_the_run_began(uncompiled, made, tmp_path):
     whole = trained(True, out=tmp_path / "whole")
 
     def stop(energy, record):
@@ -161,7 +166,7 @@ def test_resuming_goes_on_as_the_run_began(uncompiled, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         trained(True, on_evaluation=stop, out=tmp_path / "part")
     again = resume(tmp_path / "part", TwoMoons())
-    assert made == [False, True] * 3
+    assert made == [(1, False), (4, True)] * 3
     assert losses(again)[-1] == losses(whole)[-1]
 
 
@@ -215,18 +220,10 @@ def test_steps_together_divide_what_lies_between_looks_at_the_run():
     assert steps_together(energy, settings(100, 1000, num_steps=4000, rows=4096)) == 1  # long ones
 
 
-def test_a_long_list_is_one_graph_a_step(uncompiled, monkeypatch):
-    whole, made = trained(True), []
-    step = steps._GraphSteps
-
-    class Counted(step):
-        def __init__(self, bind, state, asked, *, compiled=True):
-            made.append((len(asked.batches), compiled))
-            super().__init__(bind, state, asked, compiled=compiled)
-
-    monkeypatch.setattr(steps, "_GraphSteps", Counted)
-    assert losses(trained(True)) == losses(whole)
+def test_a_long_list_is_one_graph_a_step(uncompiled, made, monkeypatch):
+    whole = trained(True)
     assert made == [(1, False), (4, True)]
+    assert losses(trained(True)) == losses(whole)
     made.clear()
     monkeypatch.setattr(steps, "_SHORT_LIST", 10)
     assert losses(trained(True)) == losses(whole)

@@ -68,7 +68,7 @@ class Settings:
         for name in ("evaluate_every", "checkpoint_every", "patience", "num_threads"):
             if getattr(self, name) is not None:
                 positive_integer(**{name: getattr(self, name)})
-        if self.compile not in (True, False, "auto"):
+        if not isinstance(self.compile, bool) and self.compile != "auto":  # 1 equals True
             raise ValueError(f'compile must be True, False or "auto", got {self.compile!r}')
         if self.num_threads is not None and self.num_threads > _MAXIMUM_THREADS:
             raise ValueError(  # torch ends the process when the system refuses a thread

@@ -318,6 +318,8 @@ def test_the_choice_is_kept_and_old_runs_were_not_compiled(tmp_path):
     assert load(tmp_path / "run").config["compiled"] is False
 
 
-def test_another_word_is_refused():
-    with pytest.raises(ValueError, match=r"compile must be True, False or .auto., got 'yes'"):
-        trained("yes")
+@pytest.mark.parametrize("word", ["yes", 1, 0])
+def test_another_word_is_refused(word):
+    """1 equals True, and was once taken for no."""
+    with pytest.raises(ValueError, match=rf"compile must be True, False or .auto., got {word!r}"):
+        trained(word)
